@@ -1,0 +1,110 @@
+"""Quality control of very large images, in one read of their chunks.
+
+>>> import gigaqc as gq
+>>> image = gq.open_image("slide.ome.tiff")     # lazy: no pixel is read
+>>> verdict = gq.assess(image)                  # one read; runs now, with a progress bar
+>>> verdict.to_html("slide.html")
+
+A name is imported from its module when it is first used, so that ``import gigaqc`` costs hardly
+more than numpy, dask and xarray do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gigaqc._version import __version__
+
+if TYPE_CHECKING:
+    from gigaqc import errors, testing
+    from gigaqc import plot as pl
+    from gigaqc.assessment import Assessment, assess
+    from gigaqc.io import list_images, open_image, open_labels, write_image
+    from gigaqc.quality import (
+        acquisition_artifacts,
+        channel_correlation,
+        colocalization,
+        dynamic_range,
+        focus,
+        histogram,
+        joint_histogram,
+        quantile,
+        signal_to_noise,
+        stained_area,
+        tissue_integrity,
+        unexpected_correlations,
+    )
+    from gigaqc.rules import Rules
+    from gigaqc.scanning import explain, scan
+    from gigaqc.statistics import Statistics
+
+__all__ = [
+    "Assessment",
+    "Rules",
+    "Statistics",
+    "__version__",
+    "acquisition_artifacts",
+    "assess",
+    "channel_correlation",
+    "colocalization",
+    "dynamic_range",
+    "errors",
+    "explain",
+    "focus",
+    "histogram",
+    "joint_histogram",
+    "list_images",
+    "open_image",
+    "open_labels",
+    "pl",
+    "quantile",
+    "scan",
+    "signal_to_noise",
+    "stained_area",
+    "testing",
+    "tissue_integrity",
+    "unexpected_correlations",
+    "write_image",
+]
+
+_MODULES = {"errors": "errors", "pl": "plot", "testing": "testing"}
+
+_HOMES = {
+    "assessment": ("Assessment", "assess"),
+    "io": ("list_images", "open_image", "open_labels", "write_image"),
+    "quality": (
+        "acquisition_artifacts",
+        "channel_correlation",
+        "colocalization",
+        "dynamic_range",
+        "focus",
+        "histogram",
+        "joint_histogram",
+        "quantile",
+        "signal_to_noise",
+        "stained_area",
+        "tissue_integrity",
+        "unexpected_correlations",
+    ),
+    "rules": ("Rules",),
+    "scanning": ("explain", "scan"),
+    "statistics": ("Statistics",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept every name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            value = importlib.import_module(f"gigaqc.{_MODULES[name]}")
+        elif name in _HOME_OF:
+            value = getattr(importlib.import_module(f"gigaqc.{_HOME_OF[name]}"), name)
+        else:
+            raise AttributeError(f"module 'gigaqc' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

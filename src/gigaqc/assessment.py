@@ -1,0 +1,409 @@
+"""`assess`: from an image to a verdict, and the `Assessment` that holds it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from gigaqc import progress as progress_bar
+from gigaqc._version import __version__
+from gigaqc.errors import ImageTypeError, ParameterError, StatisticsError
+from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
+from gigaqc.judge import judge_channels, judge_pairs, judge_sample
+from gigaqc.quality.channels import check_pairs
+from gigaqc.quality.tissue import tissue_scalars
+from gigaqc.results import (
+    channel_table,
+    correlation_table,
+    display_histograms,
+    thumbnails,
+    tile_maps,
+)
+from gigaqc.rules import Rules, Status, worst
+from gigaqc.scanning import LazyStatistics, explain, scan
+from gigaqc.statistics import Statistics
+from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
+
+_MASK = "mask"  # what shows the tissue when the caller has a mask of it
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What `assess` found; every part is a plain table or array.
+
+    Attributes
+    ----------
+    name
+        Of the sample.
+    channels
+        One row a channel: all metrics, and ``status``.
+    summary
+        Of the sample: ``coverage``, ``n_fragments``, ``min_snr``, ``status``, ...
+    tiles
+        Maps over ``c tile_y tile_x`` (and ``t``, ``z`` where the image has them).
+    correlation
+        Pearson's r over ``c``, ``c_other``.
+    flags
+        One row a judgement, the worst first: ``scope name metric value limit status reason``.
+    objects
+        None: objects are judged where labels are given, which this version does not take.
+    provenance
+        Version, source, parameters, reads, seconds.
+    histograms, thumbnails
+        For display: counts of 128 bins, and means of small cells, a channel.
+    statistics
+        The `Statistics` that all of it follows from.
+    """
+
+    name: str
+    rules: Rules
+    statistics: Statistics
+    tissue: TissueMask | None
+    channels: pd.DataFrame
+    summary: pd.Series
+    tiles: xr.Dataset
+    correlation: xr.DataArray
+    flags: pd.DataFrame
+    histograms: xr.Dataset
+    thumbnails: xr.DataArray
+    provenance: dict[str, Any]
+    objects: None = None
+
+    @property
+    def status(self) -> str:
+        """The worst verdict: PASS, WARN or FAIL."""
+        return str(worst([Status(s) for s in self.flags["status"]]))
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.status != Status.FAIL
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page; complete or absent."""
+        from gigaqc.report import write_html
+
+        write_html(self, path)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write all tables as JSON (NaN and infinities as null and strings); complete or absent."""
+        from gigaqc.report.write import write_text
+
+        write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All tables as plain values."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "passed": self.passed,
+            "summary": plain(self.summary.to_dict()),
+            "channels": plain(self.channels.to_dict(orient="index")),
+            "flags": plain(self.flags.to_dict(orient="records")),
+            "correlation": plain(self.correlation.values.tolist()),
+            "provenance": plain(self.provenance),
+        }
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Keep the statistics and what the verdict needs beside them; `load` judges them anew."""
+        extra = {
+            "name": self.name,
+            "tissue": None if self.tissue is None else asdict(self.tissue),
+            "provenance": self.provenance,
+        }
+        attributes = {"assessment": json.dumps(plain(extra))}
+        self.statistics.save(path, overwrite=overwrite, attributes=attributes)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, rules: Rules | str | os.PathLike[str] = "robust"
+    ) -> Assessment:
+        """Judge what `save` kept, by any rules, without reading a pixel.
+
+        Tissue is left out where the rules find it in another way than it was found.
+        """
+        import zarr
+
+        statistics = Statistics.load(path)
+        kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
+        if kept is None:
+            raise StatisticsError(
+                f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
+                "gq.assess(Statistics.load(path))."
+            )
+        chosen, provenance = Rules.of(rules), kept["provenance"]
+        tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
+        parameters = provenance["parameters"]
+        if parameters["tissue_method"] not in (_MASK, chosen.tissue_method):
+            # Found in another way than these rules ask for; to find it anew takes the pixels.
+            tissue = parameters["tissue"] = None
+        return judged(statistics, tissue, chosen, kept["name"], provenance)
+
+    def _repr_html_(self) -> str:
+        from gigaqc.report import notebook_html
+
+        return notebook_html(self)
+
+    def __repr__(self) -> str:
+        counts = self.flags["status"].value_counts()
+        found = ", ".join(f"{counts.get(s, 0)} {s}" for s in ("FAIL", "WARN", "PASS"))
+        lines = [f"Assessment of {self.name!r}: {self.status} ({found})"]
+        bad = self.flags[self.flags["status"] != "PASS"]
+        lines += [f"  {f.status} {f.name}: {f.reason}" for f in bad.head(8).itertuples(index=False)]
+        if len(bad) > 8:
+            lines.append(f"  and {len(bad) - 8} more in .flags")
+        return "\n".join(lines)
+
+
+def assess(
+    image: Any,
+    *,
+    tissue: Any = None,
+    rules: Rules | str | os.PathLike[str] = "robust",
+    tile: int = 512,
+    expected_pairs: Iterable[tuple[str, str]] = (),
+    mask: Any = None,
+    full_scale: float | None = None,
+    name: str | None = None,
+    progress: bool | None = None,
+) -> Assessment:
+    """Judge an image: all metrics from one read of its chunks (two for floats). Runs now.
+
+    Parameters
+    ----------
+    image
+        An image, or a `Statistics` (then no pixel is read, and there is no tissue).
+    tissue
+        The channel that shows the tissue, or a bool mask of it. None takes the nuclear channel by
+        its name (DNA, DAPI, Hoechst, Ir191, Ir193, H3, histone), else the first; False leaves
+        tissue out. It costs one more read of that channel, and does not change the SNR.
+    rules
+        ``"robust"``, ``"recipe"``, a `Rules`, or the path of a TOML file.
+    tile
+        Side of the tiles of the maps, in pixels.
+    expected_pairs
+        Pairs of channels that may correlate.
+    mask
+        Bool over ``y x``: judge only the pixels inside; the recipe's SNR takes its noise outside.
+    full_scale
+        Where the detector clips; needed to see clipping in float images.
+    name
+        Of the sample; the file's name unless said.
+    progress
+        Show a progress bar. None: in a terminal or a notebook.
+
+    Returns
+    -------
+    Assessment
+
+    Raises
+    ------
+    ImageError, ChannelError, MaskError, ParameterError, RulesError
+        Before any pixel is read.
+
+    Notes
+    -----
+    Runs on the current dask ``Client`` where there is one, else on threads.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> noise = np.random.default_rng(0).poisson(5, (1, 128, 128)).astype("u2")
+    >>> gq.assess(noise, progress=False).passed
+    False
+    """
+    chosen = Rules.of(rules)
+    named = [tuple(str(n) for n in pair) for pair in expected_pairs]
+    if full_scale is not None and not math.isfinite(full_scale):
+        raise ParameterError(f"full_scale: got {full_scale!r}; pass a finite number.")
+    if isinstance(image, LazyStatistics):
+        image = image.compute()
+    if isinstance(image, Statistics):
+        for argument, value in (("tissue", tissue), ("mask", mask)):
+            if value is not None and value is not False:
+                raise ImageTypeError(
+                    f"{argument}: Statistics hold no pixels; pass the image itself."
+                )
+        pairs = check_pairs(named, image.channels, "expected_pairs")
+        provenance = provenance_of(image, None, None, pairs, full_scale, 0, 0.0)
+        return judged(image, None, chosen, name or "statistics", provenance)
+    labelled = as_image(image)
+    names = channel_names(labelled)
+    pairs = check_pairs(named, names, "expected_pairs")
+    thresholds = () if full_scale is None else (float(full_scale),)
+    statistics = scan(labelled, mask=mask, tile=tile, thresholds=thresholds)
+    wanted = [statistics]
+    shown, method, found = _tissue(labelled, tissue, statistics, chosen, mask)
+    if found is not None:
+        wanted.append(found)
+    plan = explain(labelled, tissue=found is not None)
+    show = _interactive() if progress is None else progress
+    start = time.perf_counter()
+    results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)
+    seconds = time.perf_counter() - start
+    title = name or sample_name(labelled)
+    provenance = provenance_of(
+        results[0], shown, method, pairs, full_scale, plan.bytes_read, seconds
+    )
+    mask_found = results[1] if found is not None else None
+    return judged(results[0], mask_found, chosen, title, provenance)
+
+
+def _tissue(
+    image: xr.DataArray, tissue: Any, statistics: Any, rules: Rules, mask: Any
+) -> tuple[str | None, str | None, Any]:
+    """What shows the tissue and how it is found, in words, and the pass that finds it."""
+    if tissue is False:
+        return None, None, None
+    within = None if mask is None else as_mask(mask, image)
+    names = channel_names(image)
+    if tissue is None or isinstance(tissue, (str, int)):
+        nuclear = nuclear_channel(names)
+        index = (nuclear or 0) if tissue is None else channel_index(names, tissue, "tissue")
+        found = tissue_pass(
+            image, index, statistics, channel_in_statistics=index, method=rules.tissue_method,
+            mask=within,
+        )  # fmt: skip
+        return names[index], rules.tissue_method, found
+    return _MASK, _MASK, mask_pass(as_mask(tissue, image), within)
+
+
+def judged(
+    statistics: Statistics,
+    tissue: TissueMask | None,
+    rules: Rules,
+    name: str,
+    provenance: dict[str, Any],
+) -> Assessment:
+    """The assessment of what was observed: arithmetic, no pixels."""
+    parameters = provenance["parameters"]
+    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+        channels = channel_table(statistics, parameters["full_scale"])
+        correlation = correlation_table(statistics)
+        tiles = tile_maps(statistics, channels)
+    summary = _summary(channels, tissue, rules, parameters["tissue"])
+    planes = math.prod(statistics.meta.sizes.get(d, 1) for d in "tz")
+    flags = judge_channels(rules, channels, planes=planes)
+    flags += judge_sample(rules, summary, name)
+    flags += judge_pairs(rules, correlation, [tuple(p) for p in parameters["expected_pairs"]])
+    table = pd.DataFrame([f.row() for f in flags], columns=list(_FLAG_COLUMNS))
+    order = table["status"].map(lambda s: -Status(s).rank)
+    table = table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+    by_channel = {
+        c: str(worst([f.status for f in flags if f.scope == "channel" and f.name == c]))
+        for c in channels.index
+    }
+    channels["status"] = pd.Series(by_channel, dtype=object)
+    summary["status"] = str(worst([f.status for f in flags]))
+    summary["n_flags"] = int((table["status"] != "PASS").sum())
+    return Assessment(
+        name=name, rules=rules, statistics=statistics, tissue=tissue, channels=channels,
+        summary=summary, tiles=tiles, correlation=correlation,
+        flags=table, histograms=display_histograms(statistics), thumbnails=thumbnails(statistics),
+        provenance={**provenance, "rules": rules.name},
+    )  # fmt: skip
+
+
+_FLAG_COLUMNS = ("scope", "name", "metric", "value", "limit", "status", "reason")
+
+
+def _summary(
+    channels: pd.DataFrame, tissue: TissueMask | None, rules: Rules, shown: str | None
+) -> pd.Series:
+    found: dict[str, Any] = {
+        "tissue_channel": shown,
+        "coverage": math.nan,
+        "n_fragments": math.nan,
+        "fragmentation": math.nan,
+        "intact": None,
+    }
+    if tissue is not None:
+        scalars = tissue_scalars(tissue, rules.min_coverage)
+        found.update({k: v.item() for k, v in scalars.items()})
+    finite = channels["snr"].replace([np.inf, -np.inf], np.nan)
+    found["mean_snr"] = float(finite.mean())
+    found["min_snr"] = float(channels["snr"].min())
+    found["n_channels"] = len(channels)
+    found["n_cells"] = math.nan
+    return pd.Series(found, dtype=object)
+
+
+def provenance_of(
+    statistics: Statistics,
+    tissue: str | None,
+    tissue_method: str | None,
+    pairs: list[tuple[str, str]],
+    full_scale: float | None,
+    n_bytes: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """How the numbers came about, in plain values."""
+    meta = statistics.meta
+    return {
+        "version": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "source": meta.source,
+        "dims": list(meta.dims),
+        "sizes": dict(meta.sizes),
+        "dtype": meta.dtype,
+        "channels": len(meta.channels),
+        "pixel_size": dict(meta.pixel_size),
+        "unit": meta.unit,
+        "parameters": {
+            "tile": meta.tile,
+            "masked": meta.masked,
+            "tissue": tissue,
+            "tissue_method": tissue_method,
+            "expected_pairs": [list(p) for p in pairs],
+            "full_scale": full_scale,
+        },
+        "reads": meta.reads,
+        "bytes_read": n_bytes,
+        "seconds": round(seconds, 3),
+        "exact": "counts and percentiles to the bit; hot-pixel sigma of floats to 2^-8",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def sample_name(image: xr.DataArray) -> str:
+    """What a sample is called unless said: the last part of its source, and its element."""
+    source, element = image.attrs.get("source"), image.attrs.get("element")
+    if source is None:
+        return str(image.name) if image.name is not None else "image"
+    name = Path(str(source).rstrip("/")).name
+    return name if element in (None, "", "0", "Image0", name) else f"{name} {element}"
+
+
+def plain(value: Any) -> Any:
+    """Plain values that JSON can hold: NaN is None, infinities are strings."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _interactive() -> bool:
+    """Whether somebody watches: a terminal, or a notebook."""
+    import sys
+
+    if "ipykernel" in sys.modules:
+        return True
+    return bool(sys.stderr is not None and sys.stderr.isatty())

@@ -1,0 +1,55 @@
+"""The exceptions. Each message names the argument, what was received, and the cure."""
+
+from __future__ import annotations
+
+
+class GigaqcError(Exception):
+    """Anything that gigaqc raises on purpose derives from this class."""
+
+
+class ImageError(GigaqcError, ValueError):
+    """An argument is not an image that can be measured (dims, dtype, shape, size)."""
+
+
+class ImageTypeError(GigaqcError, TypeError):
+    """An argument is of a type that cannot be turned into an image."""
+
+
+class ChannelError(GigaqcError, ValueError):
+    """A channel is missing, named twice, or does not exist."""
+
+
+class MaskError(GigaqcError, ValueError):
+    """A mask does not fit the image."""
+
+
+class ParameterError(GigaqcError, ValueError):
+    """A parameter is outside the values it can take."""
+
+
+class ReadError(GigaqcError, ValueError):
+    """A source exists but cannot be read as an image; names the file, element or chunk."""
+
+
+class SourceNotFoundError(GigaqcError, FileNotFoundError):
+    """A path or URL does not exist."""
+
+
+class ElementError(ReadError):
+    """A source holds several images and none, or one that it lacks, was named."""
+
+
+class MissingDependencyError(GigaqcError, ImportError):
+    """An optional package is needed; the message says how to install it."""
+
+
+class StatisticsError(GigaqcError, ValueError):
+    """A `Statistics` lacks what a metric needs, or two cannot be added."""
+
+
+class RulesError(GigaqcError, ValueError):
+    """A rules file or a limit cannot be understood."""
+
+
+class WriteError(GigaqcError, OSError):
+    """A result could not be written; nothing half-written was left behind."""

@@ -1,0 +1,63 @@
+"""Integer geometry: how chunks group into tasks, and which tiles and cells a range touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive chunks of one axis, ``first:last``, that span ``start:stop`` pixels."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Pixels that it spans."""
+        return self.stop - self.start
+
+
+def group_chunks(chunks: Sequence[int], target: int, minimum: int = 1) -> list[Run]:
+    """Group chunks of one axis until each run spans `target` pixels, and never below `minimum`.
+
+    A chunk is never cut. A last run shorter than `minimum` joins the one before it, so that only
+    an axis shorter than `minimum` gives a shorter run.
+    """
+    runs: list[Run] = []
+    first, start, stop = 0, 0, 0
+    for k, size in enumerate(chunks):
+        if stop > start and stop - start + size > max(target, minimum) and stop - start >= minimum:
+            runs.append(Run(first, k, start, stop))
+            first, start = k, stop
+        stop += size
+    if runs and stop - start < minimum:
+        last = runs.pop()
+        first, start = last.first, last.start
+    runs.append(Run(first, len(chunks), start, stop))
+    return runs
+
+
+@lru_cache(maxsize=1024)
+def touched(start: int, stop: int, side: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Tiles of `side` pixels that ``start:stop`` touches.
+
+    Returns the number of the first tile, the tile of each pixel counted from that one, and the
+    local edges (0 first, the length last). The arrays are shared: every channel of a block asks for
+    the same ones.
+    """
+    origin = start // side
+    tile = np.arange(start, stop) // side - origin
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(tile)) + 1, [stop - start]])
+    return origin, tile.astype("i8"), edges.astype("i8")
+
+
+def count_tiles(size: int, side: int) -> int:
+    """Tiles of `side` pixels that cover `size` pixels."""
+    return -(-size // side)

@@ -1,0 +1,175 @@
+"""Where a source lies: a local path or an fsspec URL."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import unquote
+
+from gigaqc.errors import ImageTypeError, MissingDependencyError, ReadError, SourceNotFoundError
+
+_LOCAL = ("file", "local")
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A source as it was given, and as it is opened: a local path or a URL."""
+
+    given: str
+    path: str
+    local: bool
+
+    @property
+    def stem(self) -> str:
+        """Name without folder and without suffixes, to name a single image after."""
+        return stem(self.path)
+
+    def open(self) -> IO[bytes]:
+        """Open for reading bytes, with errors that name the source."""
+        try:
+            if self.local:
+                return open(self.path, "rb")
+            fs, path = _filesystem(self)
+            return cast(IO[bytes], fs.open(path, "rb"))
+        except PermissionError as error:
+            raise no_permission(self) from error
+        except FileNotFoundError as error:
+            raise _missing(self) from error
+        except (ReadError, MissingDependencyError):
+            raise
+        except Exception as error:
+            raise _unreachable(self, error) from error
+
+    def head(self, count: int) -> bytes:
+        """Return the first bytes, from which the format is told."""
+        with self.open() as file:
+            return file.read(count)
+
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        if self.local:
+            return os.path.getsize(self.path)
+        fs, path = _filesystem(self)
+        return int(fs.size(path))
+
+    def stamp(self) -> tuple[Any, ...]:
+        """What changes when the file does, so that nothing cached outlives it."""
+        if not self.local:
+            return (self.size(),)
+        state = os.stat(self.path)
+        return (state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+def locate(source: object) -> Location:
+    """Resolve a path or URL; nothing is opened."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise ImageTypeError(
+            f"source: got {type(source).__name__}; pass a path, an fsspec URL, or a zarr store, "
+            "group or array (arrays in memory need no opening)."
+        )
+    given = os.fspath(source)
+    if isinstance(given, bytes):
+        given = os.fsdecode(given)
+    if not given:
+        raise SourceNotFoundError("source: got an empty path; pass the path of an image.")
+    protocol, mark, rest = given.partition("://")
+    if not mark:
+        return Location(given, os.path.expanduser(given), True)
+    if protocol.lower() in _LOCAL:
+        return Location(given, unquote(rest), True)
+    return Location(given, given, False)
+
+
+def is_pattern(location: Location) -> bool:
+    """Whether a local source is a glob and not the name of something that exists."""
+    return location.local and glob.has_magic(location.path) and not os.path.exists(location.path)
+
+
+def is_folder(location: Location) -> bool:
+    """Whether the source is a folder; raises where there is nothing."""
+    if location.local:
+        if os.path.isdir(location.path):
+            return True
+        if os.path.exists(location.path):
+            return False
+        raise _missing(location)
+    fs, path = _filesystem(location)
+    try:
+        if fs.isdir(path) or is_zarr(location):
+            return True
+        found = fs.exists(path)
+    except PermissionError as error:
+        raise no_permission(location) from error
+    except Exception as error:  # each filesystem has its own: no network, no credentials
+        raise _unreachable(location, error) from error
+    if not found:
+        raise _missing(location)
+    return False
+
+
+def is_zarr(location: Location) -> bool:
+    """Whether a folder holds the metadata of a zarr array or group."""
+    if location.local:
+        return any(os.path.exists(os.path.join(location.path, mark)) for mark in _ZARR_MARKS)
+    fs, path = _filesystem(location)
+    return any(fs.exists(f"{path.rstrip('/')}/{mark}") for mark in _ZARR_MARKS)
+
+
+def stem(path: str) -> str:
+    """File name without the suffixes of image formats: ``a/b.ome.tiff`` gives ``b``."""
+    name = Path(path.rstrip("/")).name
+    for suffix in (".ome.tiff", ".ome.tif", ".ome.zarr", ".nii.gz"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem or name
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Sort key that puts ``z2`` before ``z10``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((1, int(p), "") if p.isdigit() else (0, 0, p.lower()) for p in parts)
+
+
+def no_permission(location: Location) -> ReadError:
+    """Return the error for a source that may not be read."""
+    return ReadError(
+        f"source: no permission to read {location.given!r}; ask its owner, or change its mode."
+    )
+
+
+def _unreachable(location: Location, error: Exception) -> ReadError:
+    return ReadError(
+        f"source: {location.given!r} cannot be reached ({type(error).__name__}: {error}); check "
+        "the address, the connection and your credentials."
+    )
+
+
+def _missing(location: Location) -> SourceNotFoundError:
+    cure = "check the spelling"
+    if location.local and not os.path.isabs(location.path):
+        cure += f" (relative paths start at {os.getcwd()})"
+    return SourceNotFoundError(f"source: {location.given!r} does not exist; {cure}.")
+
+
+def _filesystem(location: Location) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    protocol = location.path.partition("://")[0]
+    try:
+        fs, path = url_to_fs(location.path)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"source: reading {protocol}:// URLs needs another package ({error}); install it, or "
+            "copy the image to this machine."
+        ) from error
+    except ValueError as error:
+        raise ReadError(
+            f"source: the protocol of {location.given!r} is not known to fsspec ({error}); use a "
+            "local path, or a URL such as s3://, gs:// or https://."
+        ) from error
+    return fs, path

@@ -1,0 +1,241 @@
+"""Which reader opens a source, and the three functions that do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+
+from gigaqc.errors import ElementError, ParameterError, ReadError
+from gigaqc.image import listed
+from gigaqc.io.lazy import RawImage, to_image
+from gigaqc.io.location import Location, is_folder, is_pattern, is_zarr, locate
+
+_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NIFTI_SIZES = (348, 540)
+_MOST = 20  # names in an error message
+_FORMATS = (
+    "zarr and OME-Zarr, SpatialData .zarr, TIFF (OME-TIFF, BigTIFF, SVS), a folder of TIFFs, "
+    "NIfTI (.nii, .nii.gz), IMC (.mcd, .txt)"
+)
+
+
+class Reader(Protocol):
+    """One format: which images a source holds, and one of them."""
+
+    def images(self) -> list[str]:
+        """Names of the images."""
+
+    def labels(self) -> list[str] | None:
+        """Names of the label images; None where the format does not tell them from images."""
+
+    def default(self) -> str | None:
+        """Name of the image meant where none is named, or None where that is ambiguous."""
+
+    def read(self, name: str, level: int, *, labels: bool = False) -> RawImage:
+        """Open one of them, at a level of its pyramid."""
+
+
+def open_image(
+    source: Any,
+    *,
+    element: str | None = None,
+    level: int = 0,
+    dims: str | Sequence[str] | None = None,
+    channels: Sequence[str] | None = None,
+    chunks: Any = None,
+) -> xr.DataArray:
+    """Open an image file lazily: dims ``t c z y x`` (those that it has), named channels.
+
+    Pixels are not read before something is computed; only headers are.
+
+    Parameters
+    ----------
+    source
+        Path or fsspec URL (``file://``, ``s3://``, ``memory://`` ...) of a zarr array or group,
+        OME-Zarr 0.1 to 0.5, SpatialData store, TIFF, OME-TIFF, BigTIFF or SVS, NIfTI
+        (``gigaqc[mri]``), IMC ``.mcd`` or ``.txt`` (``gigaqc[imc]``), or a folder or glob of
+        TIFFs with one channel each; or a zarr store, group or array.
+    element
+        Which of several images, series or acquisitions; `list_images` gives the names.
+    level
+        Which level of a pyramid among those that exist, 0 is the finest.
+    dims
+        The axes as they lie in the file, such as ``"tyx"``, where it says nothing or is wrong;
+        taken at their word, so that nothing is added or dropped.
+        TIFF axes Q and I (sequences of unknown meaning) are taken for ``t``.
+    channels
+        Names of the channels, in order; otherwise those of the metadata, else ``"0"``, ``"1"``.
+        Colour samples are R, G, B. Repeated names in metadata get a suffix, " (2)", and
+        ``attrs["renamed_channels"]`` says so.
+    chunks
+        Instead of the file's own chunks: a side for y and x, a mapping by dim, or a size for
+        each dim (-1 for all of it). Tiny TIFF tiles and strips are grouped to about 1024 x 1024.
+
+    Returns
+    -------
+    xarray.DataArray
+        Over dask, always with ``c`` (a scalar coordinate if `dims` lacks it). ``attrs``:
+        ``source``, ``element``, and where known ``pixel_size`` (a dict by dim), ``unit``
+        (``"micrometer"``, ``"millimeter"`` ...) and ``repetition_time`` (seconds, NIfTI).
+
+    Raises
+    ------
+    SourceNotFoundError, ReadError, ElementError, MissingDependencyError
+        When there is nothing, no image, several and none was named, or a reader is missing.
+        A chunk that cannot be decoded raises `ReadError`, naming it, when it is computed.
+    ImageError, ChannelError, ParameterError
+        When `dims`, `channels`, `level` or `chunks` do not fit.
+
+    Notes
+    -----
+    Axes of length 1 are kept, but for those that a format invents: TIFF's, t and u of NIfTI, and
+    t and z of OME-Zarr before 0.3. NIfTI axes i, j, k, t are x, y, z, t, without reorientation;
+    a compressed NIfTI and an IMC text file are decoded once a process, whole.
+    A chunk that a zarr store lacks is its fill value, as zarr has it.
+    """
+    reader, given = _reader(source)
+    name = _choose(reader.images(), element, reader.default(), given, "images")
+    raw = reader.read(name, _checked_level(level))
+    return to_image(raw, source=given, dims=dims, channels=channels, chunks=chunks)
+
+
+def list_images(source: Any) -> list[str]:
+    """Names of the images in a source, for `open_image`'s ``element=``.
+
+    Series of a TIFF, elements of a SpatialData store, fields of an OME-Zarr plate, acquisitions
+    of an ``.mcd``; a source with one image gives one name.
+    """
+    return _reader(source)[0].images()
+
+
+def open_labels(source: Any, *, element: str | None = None, level: int = 0) -> xr.DataArray:
+    """Open a label image lazily: integers, no ``c``, 0 is background.
+
+    Parameters
+    ----------
+    source
+        As in `open_image`. Of an OME-Zarr image its ``labels`` group is meant, of a SpatialData
+        store its labels; 3-D arrays that do not say their axes are ``z y x``.
+    element, level
+        As in `open_image`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Over dask, dims ``y x`` or ``z y x`` (with ``t`` first if there are several times).
+
+    Raises
+    ------
+    ReadError
+        When the values are no integers, or there are several channels; and as `open_image`.
+    """
+    reader, given = _reader(source)
+    own = reader.labels()
+    names = reader.images() if own is None else own
+    default = reader.default() if own is None else (own[0] if len(own) == 1 else None)
+    name = _choose(names, element, default, given, "label images")
+    raw = reader.read(name, _checked_level(level), labels=own is not None)
+    if np.dtype(raw.array.dtype).kind not in "ui":
+        raise ReadError(
+            f"{given}: {name!r} holds {raw.array.dtype}, labels are integers with 0 as background; "
+            "open it with open_image, or label its objects first."
+        )
+    image = to_image(raw, source=given, as_labels=True)
+    if "c" in image.dims:
+        raise ReadError(
+            f"{given}: {name!r} has {image.sizes['c']} channels; a label image has none, store "
+            "each as an image of its own."
+        )
+    return image
+
+
+def _checked_level(level: int) -> int:
+    if isinstance(level, bool) or not isinstance(level, (int, np.integer)) or level < 0:
+        raise ParameterError(f"level: got {level!r}; pass 0 for the finest, 1 for the next.")
+    return int(level)
+
+
+def _choose(
+    names: Sequence[str], element: str | None, default: str | None, source: str, what: str
+) -> str:
+    if element is not None:
+        if element in names:
+            return str(element)
+        raise ElementError(
+            f"element: {source} has no {element!r}; its {what} are {listed(names, _MOST)}."
+        )
+    if default is not None:
+        return default
+    if not names:
+        raise ReadError(f"{source}: holds no {what}; pass a path to one.")
+    raise ElementError(
+        f"element: {source} holds {len(names)} {what}; name one of {listed(names, _MOST)} with "
+        "element=."
+    )
+
+
+def _reader(source: Any) -> tuple[Reader, str]:
+    """Return the reader of a source, and what to call the source."""
+    if type(source).__module__.partition(".")[0] == "zarr" or _is_store(source):
+        from gigaqc.io.omezarr import ZarrReader
+
+        return ZarrReader(source, name=str(source)), str(source)
+    location = locate(source)
+    if is_pattern(location):
+        from gigaqc.io.folder import FolderReader
+
+        return FolderReader(location), location.given
+    if is_folder(location):
+        return _folder_reader(location), location.given
+    return _file_reader(location), location.given
+
+
+def _is_store(source: Any) -> bool:
+    return any(k.__module__.startswith("zarr.abc.store") for k in type(source).__mro__)
+
+
+def _folder_reader(location: Location) -> Reader:
+    if is_zarr(location):
+        from gigaqc.io.omezarr import ZarrReader
+
+        return ZarrReader(location, name=location.given)
+    if not location.local:
+        raise ReadError(
+            f"source: {location.given!r} is a folder without zarr metadata; folders of TIFFs are "
+            "read from local paths only."
+        )
+    from gigaqc.io.folder import FolderReader
+
+    return FolderReader(location)
+
+
+def _file_reader(location: Location) -> Reader:
+    head = location.head(512)
+    lower = location.path.lower()
+    if head[:4] in _TIFF_MARKS:
+        from gigaqc.io.tiff import TiffReader
+
+        return TiffReader(location)
+    if lower.endswith((".nii", ".nii.gz")) or _is_nifti(head):
+        from gigaqc.io.nifti import NiftiReader
+
+        return NiftiReader(location)
+    if lower.endswith(".mcd"):
+        from gigaqc.io.imc import McdReader
+
+        return McdReader(location)
+    if head.startswith(b"Start_push\t"):
+        from gigaqc.io.imc import TextReader
+
+        return TextReader(location)
+    what = "is empty" if not head else "is not an image in a format that is known here"
+    raise ReadError(f"source: {location.given!r} {what}; gigaqc reads {_FORMATS}.")
+
+
+def _is_nifti(head: bytes) -> bool:
+    sizes = [int.from_bytes(head[:4], order) for order in ("little", "big")]
+    marked = head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2")
+    return marked and any(s in _NIFTI_SIZES for s in sizes)

@@ -1,0 +1,220 @@
+"""Images written as OME-Zarr 0.5, chunk by chunk, complete or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from gigaqc.errors import ParameterError, WriteError
+from gigaqc.image import as_image, channel_names
+from gigaqc.io.location import is_zarr, locate
+
+if TYPE_CHECKING:
+    import zarr
+
+_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_LARGEST = 2048 * 2048  # pixels of a written chunk; larger blocks are split
+_SIDE = 1024
+
+
+def write_image(
+    image: Any,
+    path: str | os.PathLike[str],
+    *,
+    scale_factors: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write an image as OME-Zarr 0.5, *now*, chunk by chunk, with names, pixel size and unit.
+
+    The store is written beside `path` under a temporary name and renamed when it is complete, so
+    an interrupted write leaves no store that opens.
+
+    Parameters
+    ----------
+    image
+        Whatever `gigaqc` takes for an image; its chunks become those of the store (blocks above
+        2048 x 2048 pixels are split).
+    path
+        A local folder that does not exist yet, such as ``"out.zarr"``.
+    scale_factors
+        Coarser levels, each by this factor in y and x from the one before: ``(2, 2)`` adds levels
+        at half and a quarter, of the mean of 2 x 2 pixels (integers are rounded).
+    overwrite
+        Replace a zarr store that is there. It stays until the new one is complete, so an image
+        may be written over the store that it is read from.
+
+    Raises
+    ------
+    WriteError
+        When there is something already, or it cannot be written; nothing is left behind.
+    ParameterError
+        When `scale_factors` do not fit the image.
+
+    Notes
+    -----
+    The image is read once; each coarser level reads the level before it from the store.
+    """
+    labelled = as_image(image)
+    factors = _checked_factors(scale_factors, labelled)
+    target = _checked_target(path, overwrite)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        _write(labelled, temporary, target, factors)
+        _move_in_place(temporary, target)
+    except OSError as error:
+        raise WriteError(
+            f"path: {os.fspath(path)!r} could not be written ({error}); make room or change the "
+            "folder. Nothing was left behind."
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which tasks that were running when another failed may still write."""
+    for _ in range(100):
+        if not folder.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+
+
+def _checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple[int, ...]:
+    checked = tuple(factors or ())
+    if any(isinstance(f, bool) or not isinstance(f, (int, np.integer)) or f < 2 for f in checked):
+        raise ParameterError(
+            f"scale_factors: got {factors!r}; pass whole numbers from 2, such as (2, 2)."
+        )
+    smallest = min(image.sizes["y"], image.sizes["x"])
+    if checked and int(np.prod(checked)) > smallest:
+        raise ParameterError(
+            f"scale_factors: {checked} shrink {smallest} pixels to nothing; pass fewer levels."
+        )
+    return checked
+
+
+def _checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    location = locate(path)
+    if not location.local:
+        raise WriteError(
+            f"path: {location.given!r} is a URL; write to a local folder and upload it, only there "
+            "can a store be complete or absent."
+        )
+    target = Path(os.path.abspath(location.path))
+    if not target.parent.is_dir():
+        raise WriteError(f"path: the folder {str(target.parent)!r} does not exist; create it.")
+    if not os.path.lexists(target):
+        return target
+    if not overwrite:
+        raise WriteError(f"path: {location.given!r} exists; pass overwrite=True to replace it.")
+    if not target.is_dir() or (any(target.iterdir()) and not is_zarr(location)):
+        raise WriteError(
+            f"path: {location.given!r} is no zarr store and is not replaced; remove it."
+        )
+    return target
+
+
+def _move_in_place(temporary: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, ...]) -> None:
+    import zarr
+
+    group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+    level = image.data
+    shapes = [level.shape]
+    _store_level(level, group, "0", image.dims)
+    for number, factor in enumerate(factors, start=1):
+        level = _coarser(da.from_zarr(str(folder), component=str(number - 1)), factor)
+        shapes.append(level.shape)
+        _store_level(level, group, str(number), image.dims)
+    # Last: a folder that was interrupted is no image to any reader.
+    group.attrs["ome"] = _metadata(image, target.name.removesuffix(".zarr"), shapes)
+
+
+def _store_level(level: da.Array, group: zarr.Group, name: str, dims: Sequence[Any]) -> None:
+    chunks = _regular_chunks(level)
+    array: Any = group.create_array(
+        name,
+        shape=level.shape,
+        dtype=level.dtype.newbyteorder("="),
+        chunks=chunks,
+        dimension_names=[str(d) for d in dims],
+    )
+    # Blocks that cover whole chunks, so that no two tasks write to one.
+    da.store(level.rechunk(chunks), array, lock=False, return_stored=False)
+
+
+def _regular_chunks(level: da.Array) -> tuple[int, ...]:
+    chunks = [min(max(c), n) for c, n in zip(level.chunks, level.shape, strict=True)]
+    if chunks[-1] * chunks[-2] > _LARGEST:
+        chunks[-2:] = [min(c, _SIDE) for c in chunks[-2:]]
+    return tuple(chunks)
+
+
+def _coarser(level: da.Array, factor: int) -> da.Array:
+    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped."""
+    y, x = level.ndim - 2, level.ndim - 1
+    sides = {
+        a: max(factor, c - c % factor)
+        for a, c in ((y, level.chunksize[y]), (x, level.chunksize[x]))
+    }
+    means = da.coarsen(np.mean, level.rechunk(sides), {y: factor, x: factor}, trim_excess=True)
+    if level.dtype.kind in "ui":
+        means = da.rint(means)
+    elif level.dtype.kind == "b":
+        means = means >= 0.5
+    return means.astype(level.dtype)
+
+
+def _metadata(image: xr.DataArray, name: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+    dims = [str(d) for d in image.dims]
+    sizes = image.attrs.get("pixel_size") or {}
+    unit = image.attrs.get("unit")
+    axes = []
+    for dim in dims:
+        axis = {"name": dim, "type": _AXIS_TYPES[dim]}
+        if axis["type"] == "space" and unit and dim in sizes:
+            axis["unit"] = str(unit)
+        axes.append(axis)
+    datasets = []
+    for level, shape in enumerate(shapes):
+        scale = [float(sizes.get(d, 1.0)) for d in dims]
+        for i in (-2, -1):
+            scale[i] *= round(shapes[0][i] / shape[i])
+        transforms = [{"type": "scale", "scale": scale}]
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
+        "omero": {"channels": [_channel(n, image.dtype) for n in channel_names(image)]},
+    }
+
+
+def _channel(name: str, dtype: np.dtype) -> dict[str, Any]:
+    """Display settings that viewers ask for; the window is the range of the dtype."""
+    low, high = 0.0, 1.0
+    if dtype.kind in "ui":
+        low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    window = {"min": low, "max": high, "start": low, "end": high}
+    return {"label": name, "color": "FFFFFF", "active": True, "window": window}

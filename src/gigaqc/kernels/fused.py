@@ -1,0 +1,432 @@
+"""One sweep over a plane of one channel: everything that the scan needs of it.
+
+`integer_plane` takes codes: uint16 numbers whose value is ``code + bias`` (every integer type to
+16 bits maps to them). `float_plane` takes float64 with NaN for what is excluded; it serves floats,
+wider integers and masked integers. Both fill the same tables, so a state is made from either.
+
+Tables by tile have rows and columns of the tiles that the plane touches. `tile_row[y]` is the row
+of line y, and `tile_edges` are the columns where a tile starts, 0 first and the width last;
+`cell_row` and `cell_edges` say the same for the cells of the thumbnail.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gigaqc.kernels import rows
+
+MOMENTS, COLUMNS, PAIRS, FOCUS, HOT, DEAD = 1, 2, 4, 8, 16, 32
+"""What a sweep is to compute, as bits."""
+
+DEAD_WINDOW = 8
+OFFSET = 32768  # that some 12-bit cameras add
+RESPONSE_ZERO = 65536  # the bin of response 0 in tables of integer responses
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def integer_plane(
+    codes, bias, zero, parts, bounds, tile_row, tile_edges, cell_row, cell_edges,
+    histogram, row_table, column_table, tile_table, cell_table, pair_table, focus_table,
+    response_table, excess_table, dead_bounds, dead_table,
+):  # fmt: skip
+    """Sweep a plane of codes without exclusions.
+
+    `bounds` (y0, y1, x0, x1) holds the centres whose 3x3 neighbourhood is looked at. Tables:
+    `histogram` (2, 65536); `row_table` and `column_table` (2, n) sums and squares; `tile_table`
+    (5, ty, tx) count, sum, squares, zeros, pixels at the largest value, followed in [5] by that
+    value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and down;
+    `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
+    (2, 131072); `excess_table` (2, 65536) of responses beyond 8 counting sigmas, with the offset
+    of the second taken as 32768; `dead_table` (1). Returns whether `excess_table` was touched.
+    """
+    height, width = codes.shape
+    band = np.zeros(width, np.uint32)
+    squares = np.zeros(width, np.uint64)
+    low, middle, high = (
+        np.empty(width, np.uint16),
+        np.empty(width, np.uint16),
+        np.empty(width, np.uint16),
+    )
+    median, response = np.empty(width, np.uint16), np.empty(width, np.uint16)
+    run, last = np.zeros(width, np.int32), np.full(width, -1, np.int64)
+    any_excess = False
+    for y in range(height):
+        row = codes[y]
+        if parts & MOMENTS:
+            rows.count_codes(row, histogram[0], histogram[1])
+            _tile_moments(row, y, zero, tile_row[y], tile_edges, row_table, tile_table)
+        if parts & COLUMNS:
+            rows.add_columns(row, band, squares)
+            if y + 1 == height or cell_row[y + 1] != cell_row[y]:
+                _flush_band(band, column_table[0], cell_table[:, cell_row[y]], cell_edges)
+        if parts & PAIRS:
+            pair_table[0] += rows.product(row[: width - 1], row[1:])
+            if y + 1 < height:
+                pair_table[1] += rows.product(row, codes[y + 1])
+        if parts & DEAD:
+            dead_table[0] += dead_row(row, y, zero, run, last, dead_bounds)
+        if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
+            continue
+        above, below = codes[y - 1], codes[y + 1]
+        if parts & FOCUS:
+            _tile_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table)
+        if parts & HOT:
+            first, stop = bounds[2] - 1, bounds[3] + 1
+            n = stop - first - 2
+            centre = row[first:stop]
+            rows.sort_columns(above[first:stop], centre, below[first:stop], low, middle, high)
+            up, down, least, most = rows.median_response(
+                centre, low, middle, high, median, response
+            )
+            if up < 32768 and down <= 32768:
+                rows.count_codes(response[:n], response_table[0, 32768:], response_table[1, 32768:])
+            else:
+                _count_far_responses(centre, median, n, response_table[0])
+            if _may_exceed(np.int64(up), np.int64(least) + bias, np.int64(most) + bias):
+                any_excess = True
+                _count_excess(centre, median, n, bias, excess_table)
+    if parts & COLUMNS:
+        for x in range(width):
+            column_table[1, x] += np.int64(squares[x])
+    return any_excess
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tile_moments(row, y, zero, ty, edges, row_table, tile_table):
+    for tx in range(edges.shape[0] - 1):
+        segment = row[edges[tx] : edges[tx + 1]]
+        total, squares, largest, zeros = rows.row_moments(segment, zero)
+        row_table[0, y] += total
+        row_table[1, y] += squares
+        tile_table[0, ty, tx] += segment.shape[0]
+        tile_table[1, ty, tx] += total
+        tile_table[2, ty, tx] += squares
+        tile_table[3, ty, tx] += zeros
+        if largest > tile_table[5, ty, tx]:
+            tile_table[5, ty, tx] = largest
+            tile_table[4, ty, tx] = 0
+        if largest == tile_table[5, ty, tx]:
+            at_largest = np.int32(0)
+            for i in range(segment.shape[0]):
+                at_largest += np.int32(segment[i] == largest)
+            tile_table[4, ty, tx] += at_largest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _flush_band(band, totals, cells, edges):
+    for k in range(edges.shape[0] - 1):
+        total = np.int64(0)
+        for x in range(edges[k], edges[k + 1]):
+            total += band[x]
+        cells[1, k] += total
+    for x in range(band.shape[0]):
+        totals[x] += band[x]
+        band[x] = 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tile_sharpness(above, row, below, bounds, ty, edges, table):
+    for tx in range(edges.shape[0] - 1):
+        first, stop = max(edges[tx], bounds[2]) - 1, min(edges[tx + 1], bounds[3]) + 1
+        if stop - first > 2:
+            laplacian, squares, gradient = rows.sharpness(
+                above[first:stop], row[first:stop], below[first:stop]
+            )
+            table[0, ty, tx] += stop - first - 2
+            table[1, ty, tx] += laplacian
+            table[2, ty, tx] += squares
+            table[3, ty, tx] += gradient
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count_far_responses(centre, median, n, table):
+    for i in range(n):
+        table[np.int64(centre[i + 1]) - np.int64(median[i]) + RESPONSE_ZERO] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _may_exceed(largest, least, most):
+    """Whether a row may hold a response beyond 8 counting sigmas: most rows are told at once."""
+    if most >= OFFSET:
+        least = least - OFFSET if least >= OFFSET else 0
+    return largest * largest > 64 * max(least, 1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count_excess(centre, median, n, bias, table):
+    """Count responses above 8 counting sigmas, for an offset of 0 and for one of 32768."""
+    for i in range(n):
+        d = np.int64(centre[i + 1]) - np.int64(median[i])
+        if d > 0:
+            level = np.int64(median[i]) + bias
+            if d * d > 64 * max(level, 1):
+                table[0, d] += 1
+            if level >= OFFSET and d * d > 64 * max(level - OFFSET, 1):
+                table[1, d] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def dead_row(row, y, zero, run, last, bounds):
+    """Pixels newly known to lie in an all-zero 8x8 window that ends in this row.
+
+    `run` counts zeros upwards in each column, `last` is the last dead line of it; only pixels
+    inside `bounds` (y0, y1, x0, x1) are counted.
+    """
+    longest = np.int32(0)
+    for x in range(row.shape[0]):
+        run[x] = (run[x] + np.int32(1)) * np.int32(row[x] == zero)
+        longest = max(longest, run[x])
+    if longest < DEAD_WINDOW:
+        return 0
+    found = 0
+    streak = 0
+    for x in range(row.shape[0]):
+        streak = streak + 1 if run[x] >= DEAD_WINDOW else 0
+        if streak >= DEAD_WINDOW:
+            first = x - DEAD_WINDOW + 1 if streak == DEAD_WINDOW else x
+            for k in range(first, x + 1):
+                start = max(y - DEAD_WINDOW + 1, last[k] + 1, bounds[0])
+                stop = min(y + 1, bounds[1])
+                if bounds[2] <= k < bounds[3] and stop > start:
+                    found += stop - start
+                last[k] = y
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def dead_plane(zeros, bounds):
+    """Pixels inside `bounds` that lie in an all-zero 8x8 window; `zeros` is 1 where zero."""
+    run = np.zeros(zeros.shape[1], np.int32)
+    last = np.full(zeros.shape[1], -1, np.int64)
+    found = 0
+    for y in range(zeros.shape[0]):
+        found += dead_row(zeros[y], y, np.uint8(1), run, last, bounds)
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def float_plane(
+    values, shift, parts, bounds, tile_row, tile_edges, cell_row, cell_edges,
+    row_table, column_table, tile_table, cell_table, pair_table, focus_table,
+    response_table, excess_table, dead_bounds, dead_table,
+):  # fmt: skip
+    """Sweep a plane of float64 where NaN is excluded; second-order sums are about `shift`.
+
+    Tables as in `integer_plane`, but `row_table` and `column_table` are (3, n) count, sum, squares,
+    `pair_table` (2, 6) count, both sums, both squares and products. With an `excess_table` of
+    length 0 the image is no integer image to 16 bits: `response_table[0]` then counts responses by
+    `response_bin`, and the excess needs a scale that is not known yet.
+    """
+    integers = excess_table.shape[1] > 0
+    height, width = values.shape
+    run, last = np.zeros(width, np.int32), np.full(width, -1, np.int64)
+    for y in range(height):
+        row = values[y]
+        if parts & MOMENTS:
+            _float_moments(
+                row, y, shift, tile_row[y], tile_edges, cell_row[y], cell_edges,
+                row_table, column_table, tile_table, cell_table,
+            )  # fmt: skip
+        if parts & PAIRS:
+            _add_pairs(row[: width - 1], row[1:], shift, pair_table[0])
+            if y + 1 < height:
+                _add_pairs(row, values[y + 1], shift, pair_table[1])
+        if parts & DEAD:
+            dead_table[0] += dead_row(row, y, 0.0, run, last, dead_bounds)
+        if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
+            continue
+        above, below = values[y - 1], values[y + 1]
+        if parts & FOCUS:
+            _float_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table)
+        if parts & HOT:
+            for x in range(bounds[2], bounds[3]):
+                median = _median9(above, row, below, x)
+                if not np.isnan(median):
+                    d = row[x] - median
+                    if not integers:
+                        response_table[0, response_bin(d)] += 1
+                        continue
+                    response_table[0, np.int64(d) + RESPONSE_ZERO] += 1
+                    if d > 0 and d * d > 64 * max(median, 1.0):
+                        excess_table[0, np.int64(d)] += 1
+                    if d > 0 and median >= OFFSET and d * d > 64 * max(median - OFFSET, 1.0):
+                        excess_table[1, np.int64(d)] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def hot_plane(values, bounds, limit, unit):
+    """Pixels in `bounds` above their local median by more than `limit` and 8 counting sigmas."""
+    found = 0
+    for y in range(bounds[0], bounds[1]):
+        above, row, below = values[y - 1], values[y], values[y + 1]
+        for x in range(bounds[2], bounds[3]):
+            # A median that low needs five of the nine below it, so one of these four.
+            if row[x] - limit > min(min(row[x - 1], row[x + 1]), min(above[x], below[x])):
+                median = _median9(above, row, below, x)
+                d = row[x] - median
+                if d > limit and d * d > 64 * unit * max(median, unit):
+                    found += 1
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _float_moments(
+    row, y, shift, ty, edges, cy, cell_edges, row_table, column_table, tile_table, cell_table
+):
+    for tx in range(edges.shape[0] - 1):
+        n, zeros = 0, 0
+        total, squares = 0.0, 0.0
+        largest = -np.inf
+        for x in range(edges[tx], edges[tx + 1]):
+            v = row[x]
+            if not np.isnan(v):
+                u = v - shift
+                n += 1
+                total += u
+                squares += u * u
+                zeros += v == 0
+                largest = max(largest, v)
+                column_table[0, x] += 1
+                column_table[1, x] += u
+                column_table[2, x] += u * u
+        row_table[0, y] += n
+        row_table[1, y] += total
+        row_table[2, y] += squares
+        tile_table[0, ty, tx] += n
+        tile_table[1, ty, tx] += total
+        tile_table[2, ty, tx] += squares
+        tile_table[3, ty, tx] += zeros
+        if n and largest > tile_table[5, ty, tx]:
+            tile_table[5, ty, tx] = largest
+            tile_table[4, ty, tx] = 0
+        if n and largest == tile_table[5, ty, tx]:
+            for x in range(edges[tx], edges[tx + 1]):
+                tile_table[4, ty, tx] += row[x] == largest
+    for k in range(cell_edges.shape[0] - 1):
+        for x in range(cell_edges[k], cell_edges[k + 1]):
+            if not np.isnan(row[x]):
+                cell_table[0, cy, k] += 1
+                cell_table[1, cy, k] += row[x] - shift
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_pairs(left, right, shift, table):
+    n = 0
+    first, second, first2, second2, products = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(left.shape[0]):
+        a, b = left[i] - shift, right[i] - shift
+        if not np.isnan(a + b):
+            n += 1
+            first += a
+            second += b
+            first2 += a * a
+            second2 += b * b
+            products += a * b
+    table[0] += n
+    table[1] += first
+    table[2] += second
+    table[3] += first2
+    table[4] += second2
+    table[5] += products
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _float_sharpness(above, row, below, bounds, ty, edges, table):
+    for tx in range(edges.shape[0] - 1):
+        n = 0
+        laplacian, squares, gradient = 0.0, 0.0, 0.0
+        for x in range(max(edges[tx], bounds[2]), min(edges[tx + 1], bounds[3])):
+            nw, north, ne = above[x - 1], above[x], above[x + 1]
+            west, centre, east = row[x - 1], row[x], row[x + 1]
+            sw, south, se = below[x - 1], below[x], below[x + 1]
+            curvature = (north - centre) + (south - centre) + (west - centre) + (east - centre)
+            across = (ne - nw) + 2.0 * (east - west) + (se - sw)
+            down = (sw - nw) + 2.0 * (south - north) + (se - ne)
+            if not np.isnan(curvature + across + down):
+                n += 1
+                laplacian += curvature
+                squares += curvature * curvature
+                gradient += across * across + down * down
+        table[0, ty, tx] += n
+        table[1, ty, tx] += laplacian
+        table[2, ty, tx] += squares
+        table[3, ty, tx] += gradient
+
+
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def _sorted3(a, b, c):
+    small, large = min(a, b), max(a, b)
+    return min(small, c), max(small, min(large, c)), max(large, c)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _median9(above, row, below, x):
+    """Median of the 3x3 neighbourhood of x, NaN where one of the nine is NaN."""
+    total = 0.0
+    for k in range(x - 1, x + 2):
+        total += above[k] + row[k] + below[k]
+    if np.isnan(total):
+        return np.nan
+    l0, m0, h0 = _sorted3(above[x - 1], row[x - 1], below[x - 1])
+    l1, m1, h1 = _sorted3(above[x], row[x], below[x])
+    l2, m2, h2 = _sorted3(above[x + 1], row[x + 1], below[x + 1])
+    return _sorted3(max(max(l0, l1), l2), _sorted3(m0, m1, m2)[1], min(min(h0, h1), h2))[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def response_bin(d):
+    """Bin 0..65535 of a response: sign, exponent and 7 bits of the mantissa, in ascending order."""
+    if d == 0:
+        return np.int64(32768)
+    mantissa, exponent = math.frexp(abs(d))
+    step = int((mantissa * 2.0 - 1.0) * 128.0)
+    k = (exponent + 127) * 128 + step + 1
+    if k < 1:
+        k = 1
+    if k > 32767:
+        k = 32767
+    return 32768 + k if d > 0 else 32768 - k
+
+
+def response_values() -> np.ndarray:
+    """The response in the middle of each bin of `response_bin`."""
+    exponent, step = np.divmod(np.arange(32767), 128)
+    positive = (1 + (step + 0.5) / 128) * np.exp2(exponent - 128.0)
+    return np.concatenate([[-np.inf], -positive[::-1], [0.0], positive])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _any(even, odd):
+    some = np.int32(0)
+    for i in range(even.shape[0]):
+        some |= even[i] | odd[i]
+    return some != 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def take_occupied(even, odd):
+    """First occupied bin of two tables and the counts from there; both tables are cleared.
+
+    Blocks of 256 bins are looked at at once: most of a table is empty.
+    """
+    n = even.shape[0]
+    first, stop = n, 0
+    for block in range(0, n, 256):
+        if _any(even[block : block + 256], odd[block : block + 256]):
+            first = min(first, block)
+            stop = min(block + 256, n)
+    if stop == 0:
+        return 0, np.zeros(0, np.int64)
+    while even[first] == 0 and odd[first] == 0:
+        first += 1
+    while even[stop - 1] == 0 and odd[stop - 1] == 0:
+        stop -= 1
+    counts = np.empty(stop - first, np.int64)
+    for i in range(first, stop):
+        counts[i - first] = np.int64(even[i]) + np.int64(odd[i])
+        even[i] = 0
+        odd[i] = 0
+    return first, counts

@@ -1,0 +1,96 @@
+"""The second read of a block of floats: exact values where they are asked for, and hot pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gigaqc.distribution import (
+    Refined,
+    layout_of,
+)
+from gigaqc.kernels import accumulate, fused
+from gigaqc.observe.blocks import HALO, Channels, Place, Request, Strips, finite_values
+from gigaqc.observe.seams import seams_of
+from gigaqc.statistics import Part
+
+
+@dataclass(frozen=True)
+class Second:
+    """What a second read of floats is for: bins to refine, and what is a hot pixel."""
+
+    bins: tuple[np.ndarray, ...]
+    limit: np.ndarray
+    unit: np.ndarray
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a second read gives: refined bins, hot pixels; and edges for the seams."""
+
+    refined: tuple[Refined, ...]
+    hot: np.ndarray
+    place: Place
+    shape: tuple[int, int]
+    values: Strips | None = None
+    zeros: Strips | None = None
+
+    def merge(self, other: Again) -> Again:
+        """What both blocks gave; edges are done with."""
+        refined = tuple(a.merge(b) for a, b in zip(self.refined, other.refined, strict=True))
+        return replace(self, refined=refined, hot=self.hot + other.hot, values=None)
+
+
+def observe_again(
+    channels: Iterable[np.ndarray],
+    masks: Channels | None,
+    place: Place,
+    request: Request,
+    second: Second,
+) -> Again:
+    """Second read of a block of floats or wide integers."""
+    layout = layout_of(request.dtype)
+    assert layout is not None
+    refined, hot, planes = [], [], []
+    shape = (0, 0)
+    for c, channel in enumerate(channels):
+        native, shape = channel.astype(layout.float_type, copy=False), channel.shape[-2:]
+        inside = np.ascontiguousarray(native).ravel() if masks is None else native[masks[c]]
+        values, counts = accumulate.values_in(inside, second.bins[c], layout)
+        refined.append(Refined(second.bins[c], values, counts))
+        if not request.parts & Part.RESPONSE:
+            hot.append(0)
+            continue
+        plane = finite_values(native)
+        if masks is not None:
+            plane[~masks[c]] = np.nan
+        hot.append(_hot(plane, (1, shape[0] - 1, 1, shape[1] - 1), second, c))
+        planes.append(plane)
+    strips = Strips.cut(planes, place, 2 * HALO) if planes else None
+    return Again(tuple(refined), np.array(hot, "i8"), place, shape, strips)
+
+
+def _hot(planes: np.ndarray, bounds: tuple, second: Second, channel: int) -> int:
+    limit, unit = float(second.limit[channel]), float(second.unit[channel])
+    if not np.isfinite(limit):
+        return 0
+    return sum(fused.hot_plane(p, bounds, limit, unit) for frame in planes for p in frame)
+
+
+def observe_seams_again(
+    own: Again,
+    right: Again | None,
+    below: Again | None,
+    diagonal: Again | None,
+    request: Request,
+    second: Second,
+) -> Again:
+    """Add the hot pixels of the seams to the right, below and diagonally below."""
+    hot = own.hot.copy()
+    for seam in seams_of(own, right, below, diagonal):
+        if request.parts & Part.RESPONSE and seam.values is not None:
+            for c, planes in enumerate(seam.values):
+                hot[c] += _hot(np.ascontiguousarray(planes), seam.bounds, second, c)
+    return replace(own, hot=hot, values=None)

@@ -1,0 +1,374 @@
+"""Graphs: how a pass over an image becomes tasks.
+
+The only file that builds reductions; it holds no formula. A pass owns its source under fresh keys,
+so that no chunk is kept for a later pass; a task reads a group of chunks, and reading is fused into
+it; results merge in a fixed tree, so that one chunking gives the same bits on any scheduler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask._task_spec import (
+    Alias,
+    GraphNode,
+    List,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+)
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.typing import Key
+
+from gigaqc.backend import to_host
+from gigaqc.grid import Run, group_chunks
+from gigaqc.image import DIMS
+from gigaqc.observe import SMALLEST_SIDE, Place
+
+FAN_IN = 8  # states that one merge takes
+GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
+_PLACES = ("t", "z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive chunks that one task reads, all channels of them."""
+
+    index: tuple[int, int, int, int]
+    runs: tuple[Run, Run, Run, Run]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One read of an image: `observe` each group, look at its `seams`, merge in a tree.
+
+    ``observe(channels, masks, place, *arguments)`` gets a list of (t, z, y, x) blocks, one a
+    channel, and None or a mask for each; ``seams(own, right, below, diagonal, *arguments)`` gets
+    what neighbours observed, where there are neighbours; results have ``merge``. `arguments` are
+    values or keys of `after`, and nothing of the pass, reading included, runs before `after` is
+    done.
+    """
+
+    name: str
+    image: xr.DataArray
+    mask: xr.DataArray | None
+    observe: Callable
+    arguments: tuple[Any, ...] = ()
+    seams: Callable | None = None
+    after: tuple[Delayed, ...] = ()
+
+    def build(self) -> Delayed:
+        """The merged result, lazily."""
+        groups = plan_groups(self.image)
+        nodes, keys = self.observe_tasks(groups)
+        if self.seams is not None:
+            keys = self._seam_tasks(self.seams, groups, nodes)
+        root = f"{self.name}-merged"
+        nodes[root] = Alias(root, tree(self.name, keys, nodes, _merge))
+        return promise(root, nodes, self.after)
+
+    def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
+        """Tasks that read and observe, and the key of each group's."""
+        image, mask = self.image, self.mask
+        keys, source = owned(image.data, self.name, self.after)
+        if mask is not None:
+            mask_keys, more = owned(mask.data, self.name + "-mask", self.after)
+            source = source | more
+        nodes: dict[Key, GraphNode] = {}
+        for group in groups:
+            key = (f"{self.name}-observe", *group.index)
+            nodes[key] = Task(
+                key, _observe_group, self.observe, pieces(image, keys, group), tuple(image.dims),
+                None if mask is None else pieces(mask, mask_keys, group),
+                None if mask is None else tuple(mask.dims),
+                group.place, *self._arguments(),
+            )  # fmt: skip
+        return _fuse_reads(nodes, source), [(f"{self.name}-observe", *g.index) for g in groups]
+
+    def _seam_tasks(
+        self, seams: Callable, groups: Sequence[Group], nodes: dict[Key, GraphNode]
+    ) -> list[Key]:
+        keys: list[Key] = []
+        for group in groups:
+            t, z, y, x = group.index
+            key = (f"{self.name}-seams", *group.index)
+            right, below = group.place.right, group.place.bottom
+            near = [
+                TaskRef((f"{self.name}-observe", t, z, y + dy, x + dx)) if there else None
+                for dy, dx, there in ((0, 1, right), (1, 0, below), (1, 1, right and below))
+            ]
+            own = TaskRef((f"{self.name}-observe", *group.index))
+            nodes[key] = Task(key, seams, own, *near, *self._arguments())
+            keys.append(key)
+        return keys
+
+    def _arguments(self) -> list[Any]:
+        return [TaskRef(a.key) if isinstance(a, Delayed) else a for a in self.arguments]
+
+
+def join(name: str, function: Callable, *arguments: Any) -> Delayed:
+    """One task on values and on what other graphs give."""
+    needed = [a for a in arguments if isinstance(a, Delayed)]
+    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    return promise(name, {name: Task(name, function, *refs)}, needed)
+
+
+def promise(root: str, nodes: Mapping[Key, GraphNode], after: Sequence[Delayed]) -> Delayed:
+    """What `root` of a graph gives, lazily; `after` are the graphs that it needs."""
+    # A Delayed is a collection, but dask gives some of its methods no types.
+    graph = HighLevelGraph.from_collections(root, nodes, after)  # type: ignore[arg-type]
+    return Delayed(root, graph, layer=root)
+
+
+def plan_groups(image: xr.DataArray) -> list[Group]:
+    """Which chunks each task reads: whole chunks, all channels, worth a task's overhead.
+
+    Neighbouring chunks of a plane are joined to about `GROUP_VALUES` values; planes of small images
+    are joined too. A block with neighbours is never narrower than what the seams need.
+    """
+    sizes = {d: image.sizes.get(d, 1) for d in DIMS}
+    chunks = {d: image.chunksizes[d] if d in image.dims else (1,) for d in DIMS}
+    target = max(GROUP_VALUES // sizes["c"], 1 << 12)
+    side = math.isqrt(target)
+    wide = min(sizes["x"], max(side, max(chunks["x"])))
+    runs = {
+        "x": group_chunks(chunks["x"], side, SMALLEST_SIDE),
+        "y": group_chunks(chunks["y"], max(target // wide, 1), SMALLEST_SIDE),
+    }
+    area = max(r.size for r in runs["y"]) * max(r.size for r in runs["x"])
+    runs["z"] = group_chunks(chunks["z"], max(target // area, 1))
+    depth = max(r.size for r in runs["z"])
+    runs["t"] = group_chunks(chunks["t"], max(target // (area * depth), 1))
+    return [
+        _group(index, runs) for index in itertools.product(*(range(len(runs[d])) for d in _PLACES))
+    ]
+
+
+def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
+    t, z, y, x = index
+    chosen = (runs["t"][t], runs["z"][z], runs["y"][y], runs["x"][x])
+    place = Place(
+        t=chosen[0].start,
+        z=chosen[1].start,
+        y=chosen[2].start,
+        x=chosen[3].start,
+        top=y > 0,
+        bottom=y + 1 < len(runs["y"]),
+        left=x > 0,
+        right=x + 1 < len(runs["x"]),
+    )
+    return Group((t, z, y, x), chosen, place)
+
+
+def owned(
+    array: Any, name: str, after: tuple[Delayed, ...]
+) -> tuple[np.ndarray, dict[Key, GraphNode]]:
+    """Keys of the chunks under fresh names, and the graph that makes them.
+
+    With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
+    first is at work.
+    """
+    keys = array.__dask_keys__()
+    graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
+    fresh = {key: _renamed(key, name) for key in graph}
+    nodes: dict[Key, GraphNode] = {}
+    for key, node in graph.items():
+        if node.dependencies or not after:
+            nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
+        else:
+            waits = (TaskRef(a.key) for a in after)
+            nodes[fresh[key]] = Task(fresh[key], _when_done, node, *waits)
+    table = np.empty(array.numblocks, dtype=object)
+    for index in np.ndindex(*array.numblocks):
+        table[index] = _renamed((array.name, *index), name)
+    return table, nodes
+
+
+def _renamed(key: Key, name: str) -> Key:
+    if isinstance(key, tuple):
+        return (f"{key[0]}-{name}", *key[1:])
+    return f"{key}-{name}"
+
+
+def _when_done(value: Any, *_: Any) -> Any:
+    """The value, once what it waits for is done."""
+    return value
+
+
+def pieces(image: xr.DataArray, keys: np.ndarray, group: Group) -> Any:
+    """Nested lists of the chunks of a group: by channel, then in the order of the other dims."""
+    runs = dict(zip(_PLACES, group.runs, strict=True))
+    where = []
+    for axis, dim in enumerate(image.dims):
+        run = runs.get(str(dim))
+        if run is None or keys.shape[axis] == 1:
+            where.append(slice(None))
+        else:
+            where.append(slice(run.first, run.last))
+    chosen = keys[tuple(where)]
+    if "c" in image.dims:
+        chosen = np.moveaxis(chosen, image.dims.index("c"), 0)
+    return _nested(chosen)
+
+
+def _nested(keys: Any) -> Any:
+    if isinstance(keys, np.ndarray):
+        return List(*(_nested(k) for k in keys))
+    return TaskRef(keys)
+
+
+def _fuse_reads(nodes: dict[Key, GraphNode], source: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
+    """Pull into each task the source tasks that only it needs: reading is then part of it."""
+    users: dict[Key, int] = {}
+    for node in itertools.chain(nodes.values(), source.values()):
+        for dependency in node.dependencies:
+            users[dependency] = users.get(dependency, 0) + 1
+    fused: dict[Key, GraphNode] = {}
+    for key, node in nodes.items():
+        inside: dict[Key, GraphNode] = {}
+        waiting = list(node.dependencies)
+        seen: dict[Key, int] = {}
+        while waiting:
+            name = waiting.pop()
+            seen[name] = seen.get(name, 0) + 1
+            if name in source and seen[name] == users[name] and source[name].dependencies:
+                inside[name] = source[name]
+                waiting.extend(source[name].dependencies)
+        fused[key] = _reading(node, inside) if inside else node
+    needed = [d for node in fused.values() for d in node.dependencies]
+    while needed:
+        name = needed.pop()
+        if name in source and name not in fused:
+            fused[name] = source[name]
+            needed.extend(source[name].dependencies)
+    return fused
+
+
+def _reading(node: GraphNode, inside: Mapping[Key, GraphNode]) -> Task:
+    """The task of a group that runs the source tasks `inside` itself, each when it is needed.
+
+    Not dask's own fusing: that would decode all channels before the first is looked at, when it is
+    no longer in the cache; and it merges slices of slices in place as if each chunk had one reader,
+    which gives wrong pixels where several slice one chunk (after a rechunk).
+    """
+    assert isinstance(node, Task)
+    around = node.dependencies.union(*(n.dependencies for n in inside.values())) - inside.keys()
+    outside = tuple(sorted(around, key=str))
+    refs = (TaskRef(key) for key in outside)
+    return Task(node.key, _read_and_run, _Subgraph(node, dict(inside)), outside, *refs)
+
+
+@dataclass(frozen=True)
+class _Subgraph:
+    """A task and what it reads; a class, so that dask does not look inside."""
+
+    node: Task
+    inside: Mapping[Key, GraphNode]
+
+
+class _Source:
+    """Values of the source tasks of a group: made when asked for, dropped after their last use."""
+
+    def __init__(self, subgraph: _Subgraph, given: dict[Key, Any]) -> None:
+        self._nodes, self._values = subgraph.inside, dict(given)
+        self._uses: dict[Key, int] = {}
+        for node in (subgraph.node, *subgraph.inside.values()):
+            for key in node.dependencies:
+                self._uses[key] = self._uses.get(key, 0) + 1
+
+    def take(self, key: Key) -> Any:
+        """The value of one use of `key`."""
+        if key not in self._values:
+            node = self._nodes[key]
+            self._values[key] = node({k: self.take(k) for k in node.dependencies})
+        self._uses[key] -= 1
+        return self._values[key] if self._uses[key] else self._values.pop(key)
+
+
+def _read_and_run(subgraph: _Subgraph, outside: tuple[Key, ...], *values: Any) -> Any:
+    given = dict(zip(outside, values, strict=True))
+    source = _Source(subgraph, given)
+    function, *arguments = subgraph.node.args
+    named = (given[a.key] if isinstance(a, TaskRef) else a for a in arguments)
+    return _observe_group(function, *named, source=source)
+
+
+def _observe_group(
+    function: Callable, pieces: Any, dims: Sequence[str], mask_pieces: Any,
+    mask_dims: Sequence[str] | None, place: Place, *arguments: Any, source: _Source | None = None,
+) -> Any:  # fmt: skip
+    """What a task does: put its chunks together and observe them."""
+    channels = channels_of(pieces, dims, source)
+    if mask_dims is None:
+        return function(channels, None, place, *arguments)
+    masks = list(channels_of(mask_pieces, mask_dims, source))
+    blocks = list(channels)
+    masks = masks * len(blocks) if len(masks) == 1 else masks
+    masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, blocks, strict=True)]
+    return function(blocks, masks, place, *arguments)
+
+
+def channels_of(
+    pieces: Any, dims: Sequence[str], source: _Source | None = None
+) -> Iterator[np.ndarray]:
+    """Each channel of a block, (t, z, y, x), from what `pieces` names; axes it lacks have length 1.
+
+    Channels come one by one, so that each is looked at while it is in the cache, and are not copied
+    into one array, which would cost as much as some of the statistics.
+    """
+    axes = [i for i, d in enumerate(dims) if d != "c"]
+    missing = tuple(1 + i for i, d in enumerate(_PLACES) if d not in dims)
+    for part in _parts(pieces) if "c" in dims else [pieces]:
+        block = to_host(_joined(part, axes, source))
+        block = np.moveaxis(block, dims.index("c"), 0) if "c" in dims else block[None]
+        yield from np.expand_dims(block, missing)
+
+
+def _parts(pieces: Any) -> Sequence[Any]:
+    """The next level of nested pieces: a task's own list, or values that dask put there."""
+    return pieces.args if isinstance(pieces, List) else pieces
+
+
+def _joined(pieces: Any, axes: Sequence[int], source: _Source | None) -> Any:
+    if isinstance(pieces, TaskRef):
+        assert source is not None
+        return source.take(pieces.key)
+    if not isinstance(pieces, (list, List)):
+        return pieces
+    parts = [_joined(p, axes[1:], source) for p in _parts(pieces)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
+
+
+def tree(
+    name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode],
+    function: Callable[[list[Any]], Any], index: tuple[int, ...] = (),
+) -> Key:  # fmt: skip
+    """Join neighbours in order, a few at a time, and say under which key all are joined.
+
+    The tree is fixed, so that the same chunking gives the same bits on any scheduler.
+    """
+    level = 0
+    while len(keys) > 1:
+        merged: list[Key] = []
+        for k in range(0, len(keys), FAN_IN):
+            key: Key = (f"{name}-merge-{level}", *index, k // FAN_IN)
+            nodes[key] = Task(key, function, List(*(TaskRef(n) for n in keys[k : k + FAN_IN])))
+            merged.append(key)
+        keys, level = merged, level + 1
+    return keys[0]
+
+
+def _merge(states: Iterable[Any]) -> Any:
+    states = list(states)
+    total = states[0]
+    for state in states[1:]:
+        total = total.merge(state)
+    return total

@@ -1,0 +1,270 @@
+"""Passes over pixels that no statistic holds: histograms of given edges, sums above thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.observe import Channels, Place
+from gigaqc.passes import Pass, join
+
+_SLAB = 1 << 16  # pixels that are counted at once: their float64 copies stay in the cache
+
+
+@dataclass(frozen=True)
+class _Counts:
+    counts: np.ndarray
+
+    def merge(self, other: _Counts) -> _Counts:
+        return _Counts(self.counts + other.counts)
+
+
+@dataclass(frozen=True)
+class MandersSums:
+    """Sums over the pixels that are valid in both channels of a pair.
+
+    `x_where_y` is the sum of x where y exceeds its threshold, `y_where_x` the reverse; Manders'
+    coefficients are these over `x` and `y`.
+    """
+
+    x_where_y: float
+    x: float
+    y_where_x: float
+    y: float
+    n: int
+
+    def merge(self, other: MandersSums) -> MandersSums:
+        """Both, of other pixels."""
+        return MandersSums(
+            self.x_where_y + other.x_where_y,
+            self.x + other.x,
+            self.y_where_x + other.y_where_x,
+            self.y + other.y,
+            self.n + other.n,
+        )
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Smallest and largest finite value of each channel; low > high where there is none."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def merge(self, other: Extremes) -> Extremes:
+        """Of two parts of an image."""
+        return Extremes(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
+def extremes_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed:
+    """Smallest and largest finite value of each channel, as `Extremes`, in one read (lazy)."""
+    return Pass(f"extremes-{_token(image, mask)}", image, mask, _extremes).build()
+
+
+def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Place) -> Extremes:
+    low, high = [], []
+    for c, channel in enumerate(channels):
+        low.append(np.inf)
+        high.append(-np.inf)
+        within = None if masks is None else masks[c]
+        for (values,) in _finite_slabs(channel, within=within):
+            if values.size:
+                low[c] = min(low[c], values.min())
+                high[c] = max(high[c], values.max())
+    return Extremes(np.array(low), np.array(high))
+
+
+def histogram_pass(
+    image: xr.DataArray, edges: Delayed | np.ndarray, mask: xr.DataArray | None = None
+) -> Delayed:
+    """Counts of each channel between its edges, in one read (lazy).
+
+    Parameters
+    ----------
+    image
+        From `as_image`.
+    edges
+        Ascending, (C, bins + 1), or a promise of them, which is kept before anything is read. The
+        counts of a channel with a NaN among its edges are 0.
+    mask
+        From `as_mask`; pixels outside are not counted.
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        int64 (C, bins): as `numpy.histogram` of the finite values as float64, the last edge
+        inclusive.
+    """
+    name = f"histogram-{_token(image, mask, edges)}"
+    counted = Pass(name, image, mask, _count, (edges,), after=_promised(edges)).build()
+    return join(f"{name}-counts", _counts_of, counted)
+
+
+def joint_histogram_pass(
+    image: xr.DataArray,
+    ix: int,
+    iy: int,
+    edges_x: Delayed | np.ndarray,
+    edges_y: Delayed | np.ndarray,
+) -> Delayed:
+    """Counts of the pairs of values of channels `ix` and `iy`, in one read of these (lazy).
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        int64 (bins_x, bins_y): as `numpy.histogram2d` of the pixels that are finite in both.
+    """
+    pair = image.isel(c=[ix, iy])
+    edges = (edges_x, edges_y)
+    name = f"joint-histogram-{_token(pair, None, *edges)}"
+    counted = Pass(name, pair, None, _count_pairs, edges, after=_promised(*edges)).build()
+    return join(f"{name}-counts", _counts_of, counted)
+
+
+def manders_pass(
+    image: xr.DataArray, ix: int, iy: int, thresholds: Delayed | tuple[float, float]
+) -> Delayed:
+    """Sums of channels `ix` and `iy` where the other is above its threshold (lazy).
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        `MandersSums`, in float64, over the pixels that are finite in both.
+    """
+    pair = image.isel(c=[ix, iy])
+    name = f"manders-{_token(pair, None, thresholds)}"
+    return Pass(name, pair, None, _sum_pairs, (thresholds,), after=_promised(thresholds)).build()
+
+
+def _token(image: xr.DataArray, mask: xr.DataArray | None, *arguments: Any) -> str:
+    return tokenize(image.data.name, None if mask is None else mask.data.name, *arguments)
+
+
+def _promised(*arguments: Any) -> tuple[Delayed, ...]:
+    return tuple(a for a in arguments if isinstance(a, Delayed))
+
+
+def _counts_of(counted: _Counts) -> np.ndarray:
+    return counted.counts
+
+
+def _count(
+    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, edges: np.ndarray
+) -> _Counts:
+    """Histogram of each channel of a block."""
+    counts = np.zeros((len(edges), len(edges[0]) - 1), "i8")
+    for c, (channel, own) in enumerate(zip(channels, edges, strict=True)):
+        bins = _Bins(own)
+        if bins.undefined:
+            continue
+        within = None if masks is None else masks[c]
+        for (values,) in _finite_slabs(channel, within=within):
+            (held,) = _only(bins.hold(values), values)
+            counts[c] += np.bincount(bins.of(held), minlength=bins.n)
+    return _Counts(counts)
+
+
+def _count_pairs(
+    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, edges_x: np.ndarray,
+    edges_y: np.ndarray,
+) -> _Counts:  # fmt: skip
+    """Joint histogram of the two channels of a block."""
+    bins_x, bins_y = _Bins(edges_x), _Bins(edges_y)
+    counts = np.zeros(bins_x.n * bins_y.n, "i8")
+    if not (bins_x.undefined or bins_y.undefined):
+        for x, y in _finite_slabs(*channels):
+            x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
+            pairs = bins_x.of(x) * bins_y.n + bins_y.of(y)
+            counts += np.bincount(pairs, minlength=counts.size)
+    return _Counts(counts.reshape(bins_x.n, bins_y.n))
+
+
+def _sum_pairs(
+    channels: Iterable[np.ndarray],
+    masks: Channels | None,
+    place: Place,
+    thresholds: tuple[float, float],
+) -> MandersSums:
+    """Sums over the two channels of a block."""
+    threshold_x, threshold_y = thresholds
+    total = MandersSums(0.0, 0.0, 0.0, 0.0, 0)
+    for x, y in _finite_slabs(*channels):
+        total = total.merge(
+            MandersSums(
+                x_where_y=float(x[y > threshold_y].sum()),
+                x=float(x.sum()),
+                y_where_x=float(y[x > threshold_x].sum()),
+                y=float(y.sum()),
+                n=x.size,
+            )
+        )
+    return total
+
+
+def _finite_slabs(
+    *channels: np.ndarray, within: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """A few pixels of all channels at a time, as float64, where all are finite."""
+    flat = [channel.reshape(-1) for channel in channels]
+    keep = None if within is None else within.reshape(-1)
+    for start in range(0, flat[0].size, _SLAB):
+        cut = slice(start, start + _SLAB)
+        values = tuple(channel[cut].astype("f8") for channel in flat)
+        if keep is not None:
+            yield _only(keep[cut] & _finite(values), *values)
+        elif flat[0].dtype.kind == "f":
+            yield _only(_finite(values), *values)
+        else:
+            yield values
+
+
+def _finite(values: tuple[np.ndarray, ...]) -> np.ndarray:
+    return np.all([np.isfinite(v) for v in values], axis=0)
+
+
+def _only(where: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The values there; no copy where that is all of them."""
+    return values if where.all() else tuple(v[where] for v in values)
+
+
+class _Bins:
+    """Ascending edges; each bin holds its lower edge, and the last its upper one too."""
+
+    def __init__(self, edges: np.ndarray) -> None:
+        self.edges = np.asarray(edges, "f8")
+        self.n = self.edges.size - 1
+        self.undefined = bool(np.isnan(self.edges).any())
+        self.step = self._even_step()
+
+    def _even_step(self) -> float:
+        """Width of the bins where all are as wide, far above rounding; else NaN."""
+        first, last = float(self.edges[0]), float(self.edges[-1])
+        step = last / self.n - first / self.n
+        if not (
+            math.isfinite(last - first) and step > max(1e-12 * max(abs(first), abs(last)), 1e-300)
+        ):
+            return math.nan
+        even = first + step * np.arange(self.n + 1)
+        return step if np.abs(self.edges - even).max() < 1e-3 * step else math.nan
+
+    def hold(self, values: np.ndarray) -> np.ndarray:
+        """Which values lie between the first and the last edge."""
+        return (values >= self.edges[0]) & (values <= self.edges[-1])
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The bin of each value that the edges hold."""
+        if math.isnan(self.step):
+            return np.minimum(np.searchsorted(self.edges, values, side="right") - 1, self.n - 1)
+        # This is off by one bin at most, and only the edges know.
+        bins = ((values - self.edges[0]) * (1.0 / self.step)).astype("i8")
+        np.clip(bins, 0, self.n - 1, out=bins)
+        bins -= values < self.edges[bins]
+        bins += (values >= self.edges[bins + 1]) & (bins < self.n - 1)
+        return bins

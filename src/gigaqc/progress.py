@@ -1,0 +1,110 @@
+"""A progress bar with rate and time left, for the local schedulers and for a dask Client."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import dask.base
+import dask.config
+from dask.callbacks import Callback
+
+logger = logging.getLogger("gigaqc")
+
+
+class _Bar(Callback):
+    """Moves a rich bar by bytes: each reading task stands for its share of them."""
+
+    def __init__(self, progress: Any, task: Any, n_bytes: int) -> None:
+        super().__init__(start_state=self._begin, posttask=self._step)
+        self._progress, self._task, self._bytes = progress, task, n_bytes
+        self._share = 0.0
+
+    def _begin(self, graph: Any, state: Any) -> None:
+        total = sum(_reads(key) for key in graph)
+        self._share = self._bytes / max(total, 1)
+
+    def _step(self, key: Any, *_: Any) -> None:
+        if _reads(key):
+            self._progress.advance(self._task, self._share)
+
+
+def _reads(key: Any) -> bool:
+    return isinstance(key, tuple) and str(key[0]).endswith("-observe")
+
+
+@contextlib.contextmanager
+def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
+    """Show a bar while the local scheduler computes inside."""
+    if not show:
+        yield
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
+        TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(label, total=n_bytes)
+        with _Bar(progress, task, n_bytes):
+            yield
+
+
+def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[Any, ...]:
+    """Compute wherever the user has it: the current Client, or the local scheduler with a bar."""
+    announce_compilation(show=show)
+    client = _client()
+    if client is not None:
+        futures = client.compute(collections)
+        if show:
+            from distributed import progress
+
+            progress(futures)
+        return tuple(client.gather(futures))
+    with shown(label, n_bytes, show=show):
+        return dask.base.compute(*collections)
+
+
+def _client() -> Any:
+    """The dask Client that computing would use, or None."""
+    scheduler = dask.config.get("scheduler", None)
+    if scheduler not in (None, "dask.distributed", "distributed"):
+        return None
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def announce_compilation(*, show: bool) -> None:
+    """Say so when the kernels must be compiled first: that takes seconds, once."""
+    from gigaqc.kernels import fused
+
+    if fused.integer_plane.signatures or fused.float_plane.signatures:
+        return
+    from pathlib import Path
+
+    folder = fused.integer_plane.stats.cache_path
+    if folder is None or not any(Path(folder).glob("fused.*_plane-*.nbi")):
+        message = "compiling kernels: about 20 s, on the first run only"
+        logger.info(message)
+        if show:
+            from rich.console import Console
+
+            Console(stderr=True).print(f"[dim]gigaqc: {message}[/dim]")

@@ -1,0 +1,26 @@
+"""The public metric functions: an image or a `Statistics` in, a labelled result out.
+
+Each is lazy when given an image (or a lazy scan), and reads no pixel when given a `Statistics`.
+"""
+
+from gigaqc.quality.artifacts import acquisition_artifacts
+from gigaqc.quality.channels import channel_correlation, colocalization, unexpected_correlations
+from gigaqc.quality.histograms import histogram, joint_histogram
+from gigaqc.quality.intensity import dynamic_range, quantile, signal_to_noise, stained_area
+from gigaqc.quality.sharpness import focus
+from gigaqc.quality.tissue import tissue_integrity
+
+__all__ = [
+    "acquisition_artifacts",
+    "channel_correlation",
+    "colocalization",
+    "dynamic_range",
+    "focus",
+    "histogram",
+    "joint_histogram",
+    "quantile",
+    "signal_to_noise",
+    "stained_area",
+    "tissue_integrity",
+    "unexpected_correlations",
+]

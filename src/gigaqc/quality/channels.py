@@ -1,0 +1,162 @@
+"""How channels go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from gigaqc.errors import ChannelError, ImageTypeError, ParameterError
+from gigaqc.metrics import channels as channel_metrics
+from gigaqc.metrics import intensity
+from gigaqc.passes import join
+from gigaqc.pixels import manders_pass
+from gigaqc.quality.labelled import Results, labelled_results, pair_of, scalars, scanned
+from gigaqc.scanning import scan
+from gigaqc.statistics import Part, Statistics
+
+
+def channel_correlation(image: Any, *, mask: Any = None) -> xr.DataArray:
+    """Pearson correlation of every pair of channels, over pixels that are valid in both.
+
+    Returns
+    -------
+    DataArray
+        Dims (``c``, ``c_other``), in -1..1. NaN for a channel that is constant or empty.
+
+    Notes
+    -----
+    One read, also of floats. The co-moments are summed about the mean, so an offset of 32768 costs
+    no digits.
+    """
+    source = scanned(image, Part.COMOMENTS, "channel_correlation", mask=mask, refine=False)
+    count = len(source.channels)
+    variables = {"r": (("c", "c_other"), (count, count), "f8")}
+    coords = {"c": source.channels, "c_other": source.channels}
+    found = labelled_results(source, _correlations, variables, coords)["r"]
+    return found.rename("correlation")
+
+
+def _correlations(statistics: Statistics) -> Results:
+    assert statistics.state.comoments is not None
+    return {"r": channel_metrics.correlation_matrix(statistics.state.comoments)}
+
+
+def unexpected_correlations(
+    correlation: xr.DataArray,
+    expected: Iterable[tuple[str, str]] = (),
+    threshold: float = 0.7,
+) -> pd.DataFrame:
+    """Pairs of channels that correlate above a threshold though nobody expects them to.
+
+    Parameters
+    ----------
+    correlation
+        What `channel_correlation` gives.
+    expected
+        Pairs of names that may correlate, either way round.
+    threshold
+        Pairs above it are listed.
+
+    Returns
+    -------
+    DataFrame
+        ``channel_1 channel_2 correlation``, strongest first. Runs now.
+
+    Raises
+    ------
+    ChannelError
+        `expected` names a channel that is not there.
+    """
+    if getattr(correlation, "dims", None) != ("c", "c_other"):
+        raise ImageTypeError(
+            "correlation: pass what gq.channel_correlation gives, a DataArray with dims "
+            f"('c', 'c_other'); got {type(correlation).__name__}."
+        )
+    names = [str(n) for n in correlation.coords["c"].values]
+    pairs = check_pairs(expected, names, "expected")
+    return channel_metrics.unexpected_pairs(names, np.asarray(correlation.values), pairs, threshold)
+
+
+def check_pairs(
+    pairs: Iterable[Iterable[str]], names: Sequence[str], argument: str
+) -> list[tuple[str, str]]:
+    """Pairs of names, or an error where one is no pair of channels that are there."""
+    checked = []
+    for pair in map(tuple, pairs):
+        if len(pair) != 2 or any(n not in names for n in pair):
+            raise ChannelError(
+                f"{argument}: {pair!r} is no pair of channels; there are {list(names[:40])}."
+            )
+        checked.append((pair[0], pair[1]))
+    return checked
+
+
+def colocalization(
+    image: Any, x: str | int, y: str | int, *, thresholds: Any = "otsu"
+) -> xr.Dataset:
+    """How two channels go together, pixel by pixel, over pixels that are valid in both.
+
+    ``pearson`` r; ``manders_m1`` = sum of x where y exceeds its threshold over the sum of x, and
+    ``manders_m2`` the other way round.
+
+    Parameters
+    ----------
+    image
+        An image.
+    x, y
+        Names or positions of the channels.
+    thresholds
+        ``"otsu"``, or a pair of numbers for x and y.
+
+    Returns
+    -------
+    Dataset
+        Scalars. M1 and M2 are in 0..1 for values that are not negative; NaN where the sum is 0.
+
+    Notes
+    -----
+    Reads the two channels twice: thresholds first, then the sums.
+    """
+    labelled, pair, names = pair_of(image, x, y, "colocalization")
+    if pair[0] == pair[1]:
+        raise ChannelError(f"y: {names[1]!r} is x too; pass two different channels.")
+    two = labelled.isel(c=list(pair))
+    limits = _threshold_pair(thresholds)
+    statistics = scan(two, parts=Part.COMOMENTS, refine=False)
+    token = tokenize(statistics, limits)
+    used = limits or join(f"thresholds-{token}", _otsu_pair, statistics.delayed)
+    sums = manders_pass(two, 0, 1, used)
+    whole = join(f"colocalization-{token}", _colocalized, statistics.delayed, sums)
+    types = dict.fromkeys(("pearson", "manders_m1", "manders_m2"), "f8")
+    return xr.Dataset(scalars(whole, types), attrs={"x": names[0], "y": names[1]})
+
+
+def _threshold_pair(thresholds: Any) -> tuple[float, float] | None:
+    if isinstance(thresholds, str) and thresholds == "otsu":
+        return None
+    try:
+        first, second = (float(v) for v in thresholds)
+    except (TypeError, ValueError):
+        raise ParameterError(
+            f"thresholds: got {thresholds!r}; pass 'otsu' or a pair of numbers."
+        ) from None
+    return first, second
+
+
+def _otsu_pair(statistics: Statistics) -> tuple[float, float]:
+    return statistics.distribution(0).otsu()[0], statistics.distribution(1).otsu()[0]
+
+
+def _colocalized(statistics: Statistics, sums: Any) -> Results:
+    assert statistics.state.comoments is not None
+    r = channel_metrics.correlation_matrix(statistics.state.comoments)[0, 1]
+    return {
+        "pearson": np.float64(r),
+        "manders_m1": np.float64(intensity.ratio(sums.x_where_y, sums.x)),
+        "manders_m2": np.float64(intensity.ratio(sums.y_where_x, sums.y)),
+    }

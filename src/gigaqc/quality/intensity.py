@@ -1,0 +1,282 @@
+"""Quantiles, signal to noise, range and stained area of each channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gigaqc.errors import ParameterError
+from gigaqc.image import as_image
+from gigaqc.metrics import intensity
+from gigaqc.quality.labelled import Results, by_channel, labelled_results, scanned
+from gigaqc.scanning import LazyStatistics
+from gigaqc.statistics import Part, Statistics
+
+
+def quantile(
+    image: Any, q: float | Sequence[float], *, mask: Any = None, ignore_zeros: bool = False
+) -> xr.DataArray:
+    """Exact quantiles of each channel, over all dims but ``c``.
+
+    Equal to ``np.quantile(values.astype(float), q, method="linear")`` of the finite values, by
+    counting: one read for integers to 16 bits, two for other types; memory does not grow.
+
+    Parameters
+    ----------
+    image
+        An image, or a `Statistics` that holds its histogram.
+    q
+        In 0..1; one number or several.
+    mask
+        Bool over ``y x`` (or more of the image's dims): only pixels inside count.
+    ignore_zeros
+        Leave out values that are exactly 0.
+
+    Returns
+    -------
+    DataArray
+        Dims (``quantile``, ``c``), or (``c``) for a single `q`. NaN for a channel without values.
+        From a `Statistics` of floats, a quantile that its scan did not refine is known to a bound:
+        ``attrs["exact"]`` is then False and ``attrs["relative_error"]`` says how wide.
+
+    Raises
+    ------
+    ParameterError
+        A `q` outside of 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> float(gq.quantile(np.array([[0, 1], [2, 3]], dtype="u2"), 0.5).compute())
+    1.5
+    """
+    asked = np.atleast_1d(np.asarray(q, dtype="f8"))
+    if asked.ndim != 1 or not asked.size or not ((asked >= 0) & (asked <= 1)).all():
+        raise ParameterError(f"q: got {q!r}; quantiles are in 0..1 (a percentile p is p/100).")
+    options = {("nonzero_quantiles" if ignore_zeros else "quantiles"): tuple(asked)}
+    source = scanned(image, Part.MOMENTS, "quantile", mask=mask, **options)
+    count = len(source.channels)
+    evaluate = partial(_quantiles, asked=tuple(asked), ignore_zeros=ignore_zeros)
+    variables = {"quantile": (("quantile", "c"), (asked.size, count), "f8")}
+    coords = {"c": source.channels}
+    found = labelled_results(source, evaluate, variables, coords)["quantile"].rename(None)
+    found = found.assign_coords(quantile=asked)
+    if isinstance(source, Statistics):
+        widths = evaluate(source)["relative_error"]
+        found.attrs.update({"exact": not widths.any(), "relative_error": float(widths.max())})
+    else:
+        found.attrs["exact"] = not isinstance(image, LazyStatistics) or image.meta.reads == 1
+    return found[0] if np.ndim(q) == 0 else found
+
+
+def _quantiles(statistics: Statistics, asked: Sequence[float], ignore_zeros: bool) -> Results:
+    shape = (len(asked), len(statistics.channels))
+    values, widths = np.full(shape, np.nan), np.zeros(shape)
+    for c in range(shape[1]):
+        held = statistics.distribution(c)
+        if ignore_zeros:
+            held = held.without_zeros(int(statistics.state.tally.table[4, c]))
+        for k, q in enumerate(asked):
+            value, width = held.quantile(q)
+            values[k, c] = value
+            widths[k, c] = width / abs(value) if value else width
+    return {"quantile": values, "relative_error": widths}
+
+
+def signal_to_noise(image: Any, *, mask: Any = None, percentile: float = 10) -> xr.Dataset:
+    """Signal to noise of each channel: the IMC recipe's, Otsu's classes', and that of structure.
+
+    Recipe: ``signal`` is the mean inside the mask, ``noise`` the standard deviation outside,
+    ``snr`` their ratio; without a mask, the mask of a channel is ``x > its percentile``. It calls
+    structureless noise N(100, 5) a 49. Otsu: ``otsu_threshold`` (foreground is ``x > threshold``,
+    one candidate a value for integers), ``separability`` (between-class over total variance, 0.637
+    for structureless Gaussian noise), ``signal_to_background`` (ratio of the class means),
+    ``contrast_to_noise`` ((mean above - mean below) / std below). Structure: ``autocorrelation`` r,
+    the mean Pearson correlation of a pixel with its right and its lower neighbour, and
+    ``autocorrelation_snr`` = r/(1 - r), which is 0 for structureless noise of any mean.
+
+    Parameters
+    ----------
+    image
+        An image, or a `Statistics`.
+    mask
+        Bool over ``y x``: signal inside, noise outside; the other variables use the inside only.
+    percentile
+        Of the recipe's mask, in 0..100.
+
+    Returns
+    -------
+    Dataset
+        Over ``c``; higher is better. NaN without support (an empty or constant channel); ``snr`` is
+        infinite where the noise is 0.
+
+    Notes
+    -----
+    One read (two for floats). Sources: IMC recipe; Otsu 1979; Frank and Al-Ali, Nature 256 (1975).
+    """
+    if not 0 <= percentile <= 100:
+        raise ParameterError(f"percentile: got {percentile!r}; pass a number in 0..100.")
+    parts = Part.MOMENTS | Part.NEIGHBOURS
+    options = {"quantiles": (percentile / 100,)}
+    source = scanned(image, parts, "signal_to_noise", mask=mask, **options)
+    names = (
+        "signal", "noise", "snr", "otsu_threshold", "separability", "signal_to_background",
+        "contrast_to_noise", "autocorrelation", "autocorrelation_snr",
+    )  # fmt: skip
+    return by_channel(source, channel_snr, names, q=percentile / 100)
+
+
+def channel_snr(statistics: Statistics, channel: int, q: float = 0.1) -> dict[str, float]:
+    """The variables of `signal_to_noise` for one channel."""
+    values, state = statistics.distribution(channel), statistics.state
+    if state.outside is not None:
+        recipe = intensity.mask_snr(values, state.outside, channel)
+    else:
+        recipe = intensity.recipe_snr(values, q)
+    otsu = intensity.otsu_contrast(values)
+    assert state.neighbours is not None
+    r = intensity.autocorrelation(state.neighbours, channel)
+    return {
+        "signal": recipe.signal,
+        "noise": recipe.noise,
+        "snr": recipe.snr,
+        "otsu_threshold": otsu.threshold,
+        "separability": otsu.separability,
+        "signal_to_background": otsu.signal_to_background,
+        "contrast_to_noise": otsu.contrast_to_noise,
+        "autocorrelation": r,
+        "autocorrelation_snr": intensity.autocorrelation_snr(r),
+    }
+
+
+def dynamic_range(image: Any, percentiles: tuple[float, float] = (1, 99)) -> xr.Dataset:
+    """How much of its range each channel uses.
+
+    ``range_low`` and ``range_high`` are the two percentiles, ``range_utilized`` their distance over
+    the largest value (0 where that is not positive), ``adequate`` says whether it exceeds 0.1.
+
+    Parameters
+    ----------
+    image
+        An image, or a `Statistics`.
+    percentiles
+        Low and high, in 0..100.
+
+    Returns
+    -------
+    Dataset
+        Over ``c``. NaN (and not adequate) for a channel without values.
+    """
+    low, high = _percentile_pair(percentiles)
+    options = {"quantiles": (low / 100, high / 100)}
+    source = scanned(image, Part.MOMENTS, "dynamic_range", **options)
+    names = ("range_low", "range_high", "range_utilized", "adequate")
+    return by_channel(
+        source, channel_range, names, flags=("adequate",), low=low / 100, high=high / 100
+    )
+
+
+def _percentile_pair(percentiles: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(p) for p in percentiles)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not 0 <= low < high <= 100:
+        raise ParameterError(
+            f"percentiles: got {percentiles!r}; pass (low, high) with 0 <= low < high <= 100."
+        )
+    return low, high
+
+
+def channel_range(
+    statistics: Statistics, channel: int, low: float = 0.01, high: float = 0.99
+) -> dict[str, Any]:
+    """The variables of `dynamic_range` for one channel."""
+    bottom, top, utilized, _ = intensity.utilized_range(statistics.distribution(channel), low, high)
+    return {
+        "range_low": bottom,
+        "range_high": top,
+        "range_utilized": utilized,
+        "adequate": bool(utilized > 0.1),
+    }
+
+
+def stained_area(image: Any, threshold: Any = "otsu") -> xr.Dataset:
+    """How much of each channel is above a threshold.
+
+    ``positive_fraction`` of the valid pixels with ``x > threshold``, ``positive_area`` in the
+    squared unit of the pixel size (in pixels where none is known), ``positive_mean`` of those
+    pixels, and the ``threshold`` used.
+
+    Parameters
+    ----------
+    image
+        An image, or a `Statistics`.
+    threshold
+        ``"otsu"`` (of each channel), a number, or one number a channel.
+
+    Returns
+    -------
+    Dataset
+        Over ``c``. NaN for an empty channel, and with Otsu for a constant one; ``positive_mean`` is
+        NaN where nothing is positive.
+    """
+    fixed = None if isinstance(threshold, str) else np.atleast_1d(np.asarray(threshold, "f8"))
+    if fixed is None and threshold != "otsu":
+        raise ParameterError(f"threshold: got {threshold!r}; pass 'otsu' or numbers.")
+    if fixed is not None and np.isnan(fixed).any():
+        raise ParameterError(f"threshold: got {threshold!r}; nan is above nothing, pass numbers.")
+    if fixed is not None and not isinstance(image, (Statistics, LazyStatistics)):
+        check_count(threshold, as_image(image).sizes["c"])
+    thresholds = () if fixed is None else tuple(float(v) for v in fixed)
+    source = scanned(image, Part.MOMENTS, "stained_area", thresholds=thresholds)
+    count = len(source.channels)
+    if fixed is not None:
+        check_count(threshold, count)
+    size = source.meta.pixel_size
+    pixel = size["y"] * size["x"] if {"y", "x"} <= set(size) else 1.0
+    found = by_channel(
+        source,
+        channel_stained,
+        ("positive_fraction", "positive_area", "positive_mean", "threshold"),
+        limits=None if fixed is None else tuple(np.broadcast_to(fixed, count).tolist()),
+        pixel=pixel,
+    )
+    known = {"y", "x"} <= set(size) and source.meta.unit
+    found["positive_area"].attrs["units"] = f"{source.meta.unit}^2" if known else "px"
+    return found
+
+
+def check_count(threshold: Any, count: int) -> None:
+    """Refuse a list of thresholds that is not one a channel."""
+    if np.ndim(threshold) and np.size(threshold) != count:
+        raise ParameterError(
+            f"threshold: got {np.size(threshold)} numbers for {count} channels; pass one number, "
+            "or one a channel."
+        )
+
+
+def channel_stained(
+    statistics: Statistics, channel: int, limits: Sequence[float] | None, pixel: float
+) -> dict[str, float]:
+    """The variables of `stained_area` for one channel."""
+    values = statistics.distribution(channel)
+    threshold = values.otsu()[0] if limits is None else limits[channel]
+    if not values.n or math.isnan(threshold):
+        nothing = math.nan
+        return {
+            "positive_fraction": nothing, "positive_area": nothing, "positive_mean": nothing,
+            "threshold": threshold,
+        }  # fmt: skip
+    _, above = values.split(threshold)
+    return {
+        "positive_fraction": above.n / values.n,
+        "positive_area": above.n * pixel,
+        "positive_mean": above.mean,
+        "threshold": threshold,
+    }

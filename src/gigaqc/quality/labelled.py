@@ -1,0 +1,149 @@
+"""From statistics to labelled results, lazily where the statistics are lazy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.errors import ParameterError, StatisticsError
+from gigaqc.grid import count_tiles
+from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.passes import join
+from gigaqc.scanning import LazyStatistics, scan
+from gigaqc.statistics import Meta, Part, Statistics
+
+Results = Mapping[str, Any]
+"""Arrays or scalars by the name of a variable."""
+
+TILE_DIMS = ("t", "c", "z", "tile_y", "tile_x")
+
+
+def scanned(image: Any, parts: Part, metric: str, **options: Any) -> Statistics | LazyStatistics:
+    """Statistics of what the caller handed in; those that lack a part are refused."""
+    if isinstance(image, (Statistics, LazyStatistics)):
+        if options.get("mask") is not None:
+            raise ParameterError(
+                "mask: Statistics hold no pixels to mask; pass the image, or scan it with mask=."
+            )
+        image.meta.require(parts, metric)
+        return image
+    return scan(image, parts=parts, **options)
+
+
+def pixels_of(image: Any, metric: str) -> xr.DataArray:
+    """The image of a metric that must look at pixels; Statistics are refused."""
+    if isinstance(image, (Statistics, LazyStatistics)):
+        raise StatisticsError(
+            f"image: got Statistics, which hold no pixels; {metric} needs the image itself."
+        )
+    return as_image(image)
+
+
+def pair_of(
+    image: Any, x: str | int, y: str | int, metric: str
+) -> tuple[xr.DataArray, tuple[int, int], tuple[str, str]]:
+    """The image of a metric of two channels, and their positions and names."""
+    labelled = pixels_of(image, metric)
+    names = channel_names(labelled)
+    first, second = channel_index(names, x, "x"), channel_index(names, y, "y")
+    return labelled, (first, second), (names[first], names[second])
+
+
+def promised(whole: Delayed, name: str, shape: tuple[int, ...], dtype: str) -> da.Array:
+    """One of the results that `whole` will give."""
+    # dask gives a Delayed its operators without types.
+    return da.from_delayed(whole[name], shape, dtype)  # type: ignore[index]
+
+
+def scalars(whole: Delayed, types: Mapping[str, str]) -> dict[str, tuple[tuple[()], da.Array]]:
+    """Variables without dims of what `whole` will give."""
+    return {name: ((), promised(whole, name, (), dtype)) for name, dtype in types.items()}
+
+
+def labelled_results(
+    source: Statistics | LazyStatistics,
+    function: Callable[[Statistics], Results],
+    variables: Mapping[str, tuple[tuple[str, ...], tuple[int, ...], str]],
+    coords: Mapping[str, Any],
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """A Dataset of what `function` gives, lazily where `source` is lazy.
+
+    `variables` says dims, shape and dtype of each result.
+    """
+    if isinstance(source, Statistics):
+        values: Mapping[str, Any] = function(source)
+    else:
+        whole = join(f"metric-{tokenize(function, source)}", function, source.delayed)
+        values = {
+            name: promised(whole, name, shape, dtype)
+            for name, (_, shape, dtype) in variables.items()
+        }
+    data = {name: (dims, values[name]) for name, (dims, _, _) in variables.items()}
+    used = {d for dims, _, _ in variables.values() for d in dims}
+    kept = {k: v for k, v in coords.items() if k in used}
+    return xr.Dataset(data, coords=kept, attrs=dict(attrs or {}))
+
+
+def by_channel(
+    source: Statistics | LazyStatistics,
+    function: Callable[..., Results],
+    names: Sequence[str],
+    flags: Sequence[str] = (),
+    **arguments: Any,
+) -> xr.Dataset:
+    """A Dataset over `c` of what `function(statistics, channel, **arguments)` gives a channel."""
+    count = len(source.channels)
+    variables = {n: (("c",), (count,), "?" if n in flags else "f8") for n in names}
+    evaluate = partial(_each_channel, function=function, flags=tuple(flags), arguments=arguments)
+    return labelled_results(source, evaluate, variables, {"c": source.channels})
+
+
+def _each_channel(
+    statistics: Statistics, function: Callable, flags: Sequence[str], arguments: dict[str, Any]
+) -> Results:
+    channels = range(len(statistics.channels))
+    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+        rows = [function(statistics, c, **arguments) for c in channels]
+    return {
+        k: np.array([row[k] for row in rows], dtype="?" if k in flags else "f8") for k in rows[0]
+    }
+
+
+def tile_variables(
+    source: Statistics | LazyStatistics, names: Sequence[str]
+) -> tuple[dict[str, tuple[tuple[str, ...], tuple[int, ...], str]], dict[str, Any]]:
+    """Dims and shapes of tile maps, and their coordinates."""
+    meta = source.meta
+    if not meta.sizes:
+        raise ParameterError(
+            "image: pooled Statistics have no tiles; pass the statistics of one image."
+        )
+    count = {d: count_tiles(meta.sizes[d], meta.tile) for d in ("y", "x")}
+    lengths = {
+        "t": meta.sizes.get("t", 1), "c": len(meta.channels), "z": meta.sizes.get("z", 1),
+        "tile_y": count["y"], "tile_x": count["x"],
+    }  # fmt: skip
+    dims = tile_dims(meta)
+    shape = tuple(lengths[d] for d in dims)
+    coords = {"c": list(meta.channels)}
+    return {name: (dims, shape, "f8") for name in names}, coords
+
+
+def tile_dims(meta: Meta) -> tuple[str, ...]:
+    """Dims of tile maps: ``t`` and ``z`` only where the image has them."""
+    return tuple(d for d in TILE_DIMS if d not in ("t", "z") or d in meta.dims)
+
+
+def tile_map(values: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """A (C, t, z, ty, tx) array in the order of the image's dims, without t or z it lacks."""
+    ordered = np.moveaxis(values, 0, 1)
+    absent = [i for i, d in ((0, "t"), (2, "z")) if d not in statistics.meta.dims]
+    return ordered.squeeze(axis=tuple(absent))

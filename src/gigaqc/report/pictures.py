@@ -1,0 +1,178 @@
+"""The pictures of the page as data URIs: thumbnails, heat maps, figures that follow the theme."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gigaqc import plot
+
+THUMBNAIL_SIDE = 256
+HEAT_MAP_SIDE = 64
+_CHANNELS_AT_FULL_SIZE = 40  # beyond it thumbnails shrink, so that the page keeps its size
+
+# Colours that a figure is drawn in and that its SVG then replaces by a variable, which follows the
+# reader's light or dark theme.
+_INK, _MARK = "#010203", "#040506"
+_THEME = (
+    "<style>:root{--ink:#3a424b;--mark:#2f6f9f}"
+    "@media screen and (prefers-color-scheme:dark){:root{--ink:#c3ccd5;--mark:#6fb1e0}}</style>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a data URI, and how much of a square's width it fills, in percent."""
+
+    uri: str
+    width: float
+
+
+def thumbnail_side(channels: int) -> int:
+    """Longest side of a thumbnail, in pixels, for a page of so many channels."""
+    shrink = math.sqrt(min(1.0, _CHANNELS_AT_FULL_SIZE / max(channels, 1)))
+    return max(64, int(THUMBNAIL_SIDE * shrink))
+
+
+def shrink(
+    values: Any, side: int, reduce: Callable[..., Any] = np.nanmean
+) -> tuple[np.ndarray, int]:
+    """Reduce squares of values until neither side is longer than `side`; NaN is left out.
+
+    Returns the smaller array and how many values a square had along each axis.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = np.where(np.isfinite(array), array, np.nan)
+    step = max(1, math.ceil(max(array.shape) / side))
+    if step == 1:
+        return array, 1
+    height, width = (math.ceil(n / step) for n in array.shape)
+    padded = np.full((height * step, width * step), np.nan)
+    padded[: array.shape[0], : array.shape[1]] = array
+    blocks = padded.reshape(height, step, width, step).swapaxes(1, 2).reshape(height, width, -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # squares without a value stay NaN
+        return reduce(blocks, axis=-1), step
+
+
+def grey_png(values: Any, side: int) -> Picture:
+    """A thumbnail as an 8-bit PNG with robust contrast limits; NaN is transparent."""
+    from PIL import Image
+
+    small, _ = shrink(values, side)
+    low, high = plot.contrast_limits(small)
+    missing = np.isnan(small)
+    span = float(high) - float(low)
+    shown = np.where(missing, low, small)
+    scaled = np.clip((shown - low) / span, 0, 1) if 0 < span < np.inf else np.zeros(small.shape)
+    grey = Image.fromarray(np.round(255 * scaled).astype(np.uint8))
+    if missing.any():
+        grey.putalpha(Image.fromarray(np.where(missing, 0, 255).astype(np.uint8)))
+    return _png(grey)
+
+
+def heat_png(values: np.ndarray, low: float, high: float) -> Picture:
+    """A map as a small palette PNG, one pixel a tile; NaN is transparent."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    span = high - low if high > low else 1.0
+    missing = np.isnan(values)
+    scaled = np.clip((np.where(missing, low, values) - low) / span, 0, 1)
+    # entry 255 of the palette is kept for what is missing
+    picture = Image.fromarray(np.where(missing, 255, np.round(254 * scaled)).astype(np.uint8), "L")
+    colours = (colormaps[plot.SEQUENTIAL](np.linspace(0, 1, 255))[:, :3] * 255).round()
+    picture.putpalette([*colours.astype(int).ravel().tolist(), 0, 0, 0])
+    return _png(picture, **({"transparency": 255} if missing.any() else {}))
+
+
+def colour_scale(stops: int = 9) -> str:
+    """The colour map as a CSS gradient, low on the left."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    colours = (to_hex(c) for c in colormaps[plot.SEQUENTIAL](np.linspace(0, 1, stops)))
+    return f"linear-gradient(to right, {', '.join(colours)})"
+
+
+def histogram_svg(assessment: Any, position: int) -> str:
+    """The log histogram of one channel."""
+    with _figure(3.6, 2.1) as figure:
+        # fixed margins: finding them by layout would draw each of the many figures twice
+        axes = figure.add_axes((0.16, 0.21, 0.81, 0.75))
+        ax = plot.histograms(assessment, channel=position, ax=axes)
+        ax.set_title("")
+        ax.minorticks_off()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.locator_params(axis="x", nbins=5)
+        return _svg_uri(_svg_text(figure))
+
+
+def correlation_svg(assessment: Any, expected: Iterable[tuple[str, str]]) -> tuple[str, int]:
+    """The correlation matrix, and the width in CSS pixels that it was drawn for."""
+    count = assessment.correlation.sizes["c"]
+    side = float(np.clip(2.6 + 0.22 * count, 3.6, 11.5))
+    with _figure(side + 0.9, side) as figure:
+        ax = plot.correlation(assessment, ax=figure.add_subplot(), expected=expected)
+        ax.spines[:].set_visible(False)
+        text = _svg_text(figure, bbox_inches="tight")
+        points = re.search(r'width="([0-9.]+)pt"', text)
+        return _svg_uri(text), round(float(points[1]) * 96 / 72) if points else round(96 * side)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    from cycler import cycler
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    colours: dict[Any, Any] = {
+        key: _INK
+        for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    }
+    style: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.facecolor": "none",
+        "axes.prop_cycle": cycler(color=[_MARK]),
+        "svg.fonttype": "none",
+        "svg.hashsalt": "gigaqc",
+    }
+    with warnings.catch_warnings(), rc_context(colours | style):
+        # text stays text in the SVG, so the browser has the letters that matplotlib's font lacks
+        warnings.filterwarnings("ignore", message=".*missing from .*font", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support.*")
+        yield Figure(figsize=(width, height), facecolor="none")
+
+
+def _svg_text(figure: Any, **options: Any) -> str:
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=nothing, **options)
+    return stream.getvalue()
+
+
+def _svg_uri(text: str) -> str:
+    themed = text.replace(_INK, "var(--ink)").replace(_MARK, "var(--mark)")
+    head, tag, rest = themed.partition("<defs>")
+    return _uri("image/svg+xml", (head + _THEME + tag + rest).encode("utf-8", "replace"))
+
+
+def _png(picture: Any, **options: Any) -> Picture:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True, **options)
+    share = round(100 * min(1.0, picture.width / picture.height), 1)
+    return Picture(_uri("image/png", stream.getvalue()), share)
+
+
+def _uri(media: str, content: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,310 @@
+"""What the page shows, as plain records: made from an assessment, read by the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gigaqc.plot import printable
+from gigaqc.report.glossary import METRICS, SUMMARY_LABELS, Metric, metric
+from gigaqc.report.words import (
+    MISSING,
+    Name,
+    Status,
+    as_number,
+    count_of,
+    format_value,
+    is_missing,
+    name_of,
+    status_of,
+    text_of,
+)
+
+_REASONS_SHOWN = 6
+_NAMES_SHOWN = 8
+_FACT_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A channel's name with the anchor of its card; no anchor where there is no card."""
+
+    name: Name
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Flags of one metric and status, told once."""
+
+    status: Status
+    title: str
+    text: str
+    channels: tuple[Link, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict in words, with the reasons that count most first."""
+
+    status: Status
+    headline: str
+    advice: str
+    reasons: tuple[Reason, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A labelled value."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of the channel table: its text, what it sorts by, and the verdict on it."""
+
+    text: str
+    order: str
+    status: Status
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One channel of the table."""
+
+    link: Link
+    status: Status
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRow:
+    """One verdict on one number."""
+
+    status: Status
+    scope: str
+    link: Link
+    metric: str
+    value: str
+    measured: bool
+    limit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a number is computed, and the limits it was judged by."""
+
+    metric: Metric
+    limits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two channels and how they correlate."""
+
+    first: Link
+    second: Link
+    text: str
+    expected: bool
+
+
+def links(assessment: Any) -> dict[str, Link]:
+    """Every channel's link by its name as the tables have it."""
+    names = [str(n) for n in assessment.channels.index]
+    return {n: Link(name_of(n), f"channel-{i}") for i, n in enumerate(names)}
+
+
+def channel_statuses(assessment: Any) -> dict[str, Status]:
+    """Each channel's status: its own column, else the worst of its flags."""
+    table = assessment.channels
+    found = {str(n): Status.NONE for n in table.index}
+    if "status" in table.columns:
+        found = {str(n): status_of(s) for n, s in zip(table.index, table["status"], strict=True)}
+    for flag in _flags(assessment):
+        own = status_of(flag["status"])
+        name = str(flag["name"])
+        if found.get(name) is Status.NONE:
+            found[name] = own
+    return found
+
+
+def verdict(assessment: Any) -> Verdict:
+    """The verdict and its reasons, the worst first, each metric told once."""
+    status = status_of(assessment.status)
+    if status is Status.NONE:
+        status = Status.PASS if assessment.passed else Status.FAIL
+    grouped: dict[tuple[Status, str], list[dict[str, Any]]] = {}
+    for flag in _flags(assessment):
+        own = status_of(flag["status"])
+        if own in (Status.WARN, Status.FAIL):
+            grouped.setdefault((own, str(flag["metric"])), []).append(flag)
+    ordered = sorted(grouped, key=lambda k: (-k[0].severity, -len(grouped[k])))
+    known = links(assessment)
+    reasons = tuple(_reason(k[0], k[1], grouped[k], known) for k in ordered[:_REASONS_SHOWN])
+    headline, advice = _headline(assessment, status)
+    return Verdict(status, headline, advice, reasons, max(0, len(ordered) - _REASONS_SHOWN))
+
+
+def _headline(assessment: Any, status: Status) -> tuple[str, str]:
+    own = channel_statuses(assessment)
+    total = len(own)
+    failed = sum(s is Status.FAIL for s in own.values())
+    warned = sum(s is Status.WARN for s in own.values())
+    touched = [f"{failed} failed"] if failed else []
+    if warned:
+        touched.append(f"{warned} {'needs' if warned == 1 else 'need'} a look")
+    tally = f"Of {count_of(total, 'channel')}, {' and '.join(touched)}. " if touched else ""
+    if status is Status.PASS:
+        if touched:
+            return "This image passed", f"{tally}The reasons are below."
+        return "This image passed", f"No check found a problem in {count_of(total, 'channel')}."
+    if status is Status.WARN:
+        return "Usable, with care", f"{tally}Look at the reasons below before you measure."
+    return "Do not use this image as it is", f"{tally}The reasons below say what to do."
+
+
+def _reason(
+    status: Status, key: str, flags: Sequence[Mapping[str, Any]], known: Mapping[str, Link]
+) -> Reason:
+    named = list(dict.fromkeys(str(f["name"]) for f in flags if not is_missing(f["name"])))
+    named = [n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) != "image"]
+    shown = tuple(known.get(n, Link(name_of(n), "")) for n in named[:_NAMES_SHOWN])
+    texts = [text_of(f.get("reason")) for f in flags if not is_missing(f.get("reason"))]
+    text = texts[0] if texts else ""
+    if len(set(texts)) > 1:
+        text = f"For example: {text}"
+    return Reason(status, metric(key).label, text, shown, max(0, len(named) - _NAMES_SHOWN))
+
+
+def _flags(assessment: Any) -> list[dict[str, Any]]:
+    columns = ("scope", "name", "metric", "value", "limit", "status", "reason")
+    table = assessment.flags
+    if table is None or len(table) == 0:
+        return []
+    return table.reindex(columns=list(columns)).to_dict("records")
+
+
+def flag_rows(assessment: Any) -> tuple[list[FlagRow], list[FlagRow]]:
+    """All flags, the worst first: those that need attention, and those that passed."""
+    known = links(assessment)
+    rows = []
+    for flag in _flags(assessment):
+        entry = metric(flag["metric"])
+        name = "" if is_missing(flag["name"]) else str(flag["name"])
+        rows.append(
+            FlagRow(
+                status=status_of(flag["status"]),
+                scope="" if is_missing(flag["scope"]) else text_of(flag["scope"]),
+                link=known.get(name, Link(name_of(name) if name else Name("", ""), "")),
+                metric=entry.label,
+                value=format_value(flag["value"], entry.kind),
+                measured=not is_missing(flag["value"]),
+                limit=format_value(flag["limit"], entry.kind),
+                reason="" if is_missing(flag["reason"]) else text_of(flag["reason"]),
+            )
+        )
+    rows.sort(key=lambda r: -r.status.severity)
+    raised = [r for r in rows if r.status in (Status.WARN, Status.FAIL)]
+    return raised, [r for r in rows if r.status not in (Status.WARN, Status.FAIL)]
+
+
+def columns(assessment: Any) -> list[Metric]:
+    """The columns of the channel table: the known ones in their order, then the others."""
+    present = [str(c) for c in assessment.channels.columns if str(c) != "status"]
+    known = [m for m in METRICS if m.key in present]
+    keys = {m.key for m in known}
+    return known + [metric(c) for c in present if c not in keys]
+
+
+def rows(assessment: Any, shown: Sequence[Metric]) -> list[Row]:
+    """The channel table, row by row."""
+    judged: dict[tuple[str, str], Status] = {}
+    for flag in _flags(assessment):
+        key = (str(flag["name"]), str(flag["metric"]))
+        own = status_of(flag["status"])
+        if own.severity > judged.get(key, Status.NONE).severity:
+            judged[key] = own
+    own_status = channel_statuses(assessment)
+    found: list[Row] = []
+    for name, link in links(assessment).items():
+        values = assessment.channels.iloc[len(found)]
+        cells = tuple(
+            Cell(
+                text=format_value(values[m.key], m.kind),
+                order=_order(values[m.key]),
+                status=judged.get((name, m.key), Status.NONE),
+                primary=m.primary,
+            )
+            for m in shown
+        )
+        found.append(Row(link, own_status[name], cells))
+    return found
+
+
+def _order(value: Any) -> str:
+    number = as_number(value)
+    return "" if np.isnan(number) else repr(number)
+
+
+def facts(assessment: Any) -> list[Fact]:
+    """The numbers beside the verdict; those that are missing are left out."""
+    summary = assessment.summary if assessment.summary is not None else pd.Series(dtype=object)
+    found = [Fact("Channels", format_value(len(assessment.channels), "count"))]
+    for key, (label, kind) in SUMMARY_LABELS.items():
+        value = summary.get(key)
+        text = printable(format_value(value, kind), _FACT_LENGTH)
+        if text != MISSING:
+            found.append(Fact(label, text))
+    return found
+
+
+def explanations(assessment: Any, shown: Sequence[Metric]) -> list[Explanation]:
+    """How each shown number is computed, with the limits that the flags name."""
+    limits: dict[str, dict[str, None]] = {}
+    for flag in _flags(assessment):
+        key = str(flag["metric"])
+        text = format_value(flag["limit"], metric(key).kind)
+        if text != MISSING:
+            limits.setdefault(key, {})[text] = None
+    return [Explanation(m, ", ".join(list(limits.get(m.key, {}))[:4])) for m in shown if m.what]
+
+
+def expected_pairs(assessment: Any) -> list[tuple[str, str]]:
+    """The pairs that the user said may correlate, from the provenance."""
+    parameters = (assessment.provenance or {}).get("parameters") or {}
+    pairs = parameters.get("expected_pairs") if isinstance(parameters, Mapping) else None
+    return [
+        (str(p[0]), str(p[1])) for p in pairs or () if isinstance(p, list | tuple) and len(p) == 2
+    ]
+
+
+def strongest_pairs(assessment: Any, most: int = 10) -> list[Pair]:
+    """The pairs of channels that correlate most, of either sign."""
+    matrix = assessment.correlation
+    values = np.asarray(matrix.values, dtype=np.float64)
+    names = [str(n) for n in matrix.coords["c"].values]
+    known = links(assessment)
+    first, second = np.triu_indices(len(names), 1)
+    finite = np.isfinite(values[first, second])
+    first, second = first[finite], second[finite]
+    expected = {frozenset(p) for p in expected_pairs(assessment)}
+    order = np.argsort(-np.abs(values[first, second]), kind="stable")[:most]
+    return [
+        Pair(
+            known.get(names[i], Link(name_of(names[i]), "")),
+            known.get(names[j], Link(name_of(names[j]), "")),
+            text=f"{values[i, j]:z.2f}".replace("-", "\u2212"),
+            expected=frozenset((names[i], names[j])) in expected,
+        )
+        for i, j in zip(first[order], second[order], strict=True)
+    ]

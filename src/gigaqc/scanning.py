@@ -1,0 +1,360 @@
+"""The scan: one read of the chunks (two for floats) for everything that the metrics need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.base
+import dask.threaded
+import numpy as np
+import xarray as xr
+from dask.base import DaskMethodsMixin, tokenize
+from dask.core import flatten
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from gigaqc import observe as observing
+from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
+from gigaqc.errors import ParameterError
+from gigaqc.image import as_image, as_mask, channel_names
+from gigaqc.metrics.artifacts import HOT_SIGMAS
+from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
+from gigaqc.observe import Again, Request, Second
+from gigaqc.passes import Pass, join, plan_groups
+from gigaqc.statistics import Meta, Part, State, Statistics
+
+THUMBNAIL_SIDE = 512  # pixels at most
+
+
+def scan(
+    image: Any,
+    *,
+    mask: Any = None,
+    tile: int = 512,
+    quantiles: Sequence[float] = (),
+    nonzero_quantiles: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
+    parts: Part = Part.ALL,
+    spectrum: bool = False,
+    refine: bool = True,
+) -> LazyStatistics:
+    """Observe everything that the metrics need, in one read of the chunks (lazy).
+
+    Integers to 16 bits are read once. Floats and wider integers are read a second time, to make the
+    recipe's percentiles and `quantiles` exact.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    mask
+        Bool, of the image's ``y x`` or more of its dims; pixels outside are excluded and counted.
+    tile
+        Side of the tiles of the tile maps, in pixels.
+    quantiles
+        Further quantiles in 0..1 that must be exact for floats and wider integers.
+    nonzero_quantiles
+        The same, of the values that are not zero.
+    thresholds
+        Values at which counts and means above must be exact for floats and wider integers.
+    parts
+        What to observe; everything but the tile spectrum unless said.
+    spectrum
+        Observe the power spectrum of full tiles too.
+    refine
+        False leaves out the second read of floats and wider integers: sums stay as they are,
+        quantiles are then known to a bound, and hot pixels are not counted.
+
+    Returns
+    -------
+    LazyStatistics
+        A dask collection; ``.compute()`` gives the `Statistics`.
+
+    Raises
+    ------
+    ImageError, MaskError, ParameterError
+        Before any pixel is read.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> s = gq.scan(np.arange(100, dtype="u2").reshape(10, 10)).compute()
+    >>> s.distribution(0).maximum
+    99.0
+    """
+    labelled = as_image(image)
+    if spectrum:
+        parts |= Part.SPECTRUM
+    check_tile(tile)
+    for q in (*quantiles, *nonzero_quantiles):
+        if not 0 <= q <= 1:
+            raise ParameterError(f"quantiles: {q} is not in 0..1; a percentile p is p/100.")
+    if not refine and layout_of(np.dtype(labelled.dtype)) is not None:
+        parts &= ~Part.RESPONSE  # its scale is known after the first read only
+    labelled = _aligned(labelled, tile) if parts & Part.SPECTRUM else labelled
+    within = None if mask is None else as_mask(mask, labelled)
+    asked = (tuple(quantiles), tuple(nonzero_quantiles), tuple(thresholds))
+    return _Scan(labelled, within, int(tile), *asked, parts | Part.MOMENTS, refine).build()
+
+
+def check_tile(tile: int) -> None:
+    """Refuse a tile side that is no whole number of at least 8."""
+    if not isinstance(tile, (int, np.integer)) or isinstance(tile, bool) or tile < 8:
+        raise ParameterError(f"tile: got {tile!r}; pass a whole number of pixels, at least 8.")
+
+
+def _aligned(image: xr.DataArray, tile: int) -> xr.DataArray:
+    """Chunks that end where tiles end: a spectrum needs all pixels of its tile at once."""
+    chunks = {}
+    for dim in ("y", "x"):
+        sizes = image.chunksizes[dim]
+        edges = np.cumsum(sizes)
+        if (edges[:-1] % tile).any():
+            side = tile * max(1, round(max(sizes) / tile))
+            chunks[dim] = side
+    return image.chunk(chunks) if chunks else image
+
+
+class LazyStatistics(DaskMethodsMixin):
+    """The promise of a `Statistics`: a dask collection of one value.
+
+    ``.compute()`` or ``dask.compute(...)`` gives it; every metric function takes it as it is.
+    """
+
+    def __init__(self, delayed: Delayed, meta: Meta) -> None:
+        self.delayed, self.meta = delayed, meta
+
+    def __dask_graph__(self) -> HighLevelGraph:
+        return self.delayed.dask
+
+    def __dask_keys__(self) -> list[Hashable]:
+        return [self.delayed.key]
+
+    def __dask_layers__(self) -> Sequence[str]:
+        return self.delayed.__dask_layers__()
+
+    def __dask_tokenize__(self) -> Hashable:
+        return self.delayed.key
+
+    __dask_scheduler__ = staticmethod(dask.threaded.get)
+
+    @staticmethod
+    def __dask_optimize__(graph: HighLevelGraph, keys: Any, **_: Any) -> HighLevelGraph:
+        return graph.cull(set(flatten(keys)))
+
+    def __dask_postcompute__(self) -> tuple[Callable, tuple]:
+        return _first, ()
+
+    def __dask_postpersist__(self) -> tuple[Callable, tuple]:
+        return _persisted, (self.delayed.key, self.meta)
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels."""
+        return list(self.meta.channels)
+
+    def save(self, path: Any, *, overwrite: bool = False) -> None:
+        """Compute, and keep at `path`; see `Statistics.save`. Runs now."""
+        self.compute().save(path, overwrite=overwrite)
+
+    def __add__(self, other: Any) -> Statistics:
+        """Pool two scans; runs now."""
+        mine, theirs = dask.base.compute(self, other)
+        return mine + theirs
+
+    def __repr__(self) -> str:
+        return f"LazyStatistics({', '.join(self.meta.channels)}; compute() gives the Statistics)"
+
+
+def _first(results: Sequence[Any]) -> Any:
+    return results[0]
+
+
+def _persisted(graph: Mapping, key: Hashable, meta: Meta, rename: Mapping | None = None) -> Any:
+    key = (rename or {}).get(key, key)
+    layers = HighLevelGraph.from_collections(str(key), graph, ())
+    return LazyStatistics(Delayed(key, layers, layer=str(key)), meta)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    image: xr.DataArray
+    mask: xr.DataArray | None
+    tile: int
+    quantiles: tuple[float, ...]
+    nonzero_quantiles: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    parts: Part
+    refine: bool
+
+    @property
+    def request(self) -> Request:
+        sides = (self.image.sizes["y"], self.image.sizes["x"])
+        cell = max(1, math.ceil(max(sides) / THUMBNAIL_SIDE))
+        return Request(self.parts, int(self.tile), cell, np.dtype(self.image.dtype))
+
+    @property
+    def twice(self) -> bool:
+        """Whether the image is read a second time."""
+        return self.refine and not self.request.integers
+
+    @property
+    def asked(self) -> tuple[float, ...]:
+        return tuple(sorted({*RECIPE_QUANTILES, *self.quantiles}))
+
+    def meta(self) -> Meta:
+        """What the statistics will say of the image."""
+        attrs = self.image.attrs
+        size = attrs.get("pixel_size") or {}
+        return Meta(
+            channels=tuple(channel_names(self.image)),
+            dims=tuple(str(d) for d in self.image.dims),
+            sizes={str(d): int(n) for d, n in self.image.sizes.items()},
+            dtype=np.dtype(self.image.dtype).newbyteorder("=").name,
+            parts=int(self.parts),
+            tile=int(self.tile),
+            masked=self.mask is not None,
+            reads=2 if self.twice else 1,
+            pixel_size={str(k): float(v) for k, v in size.items()},
+            unit=attrs.get("unit"),
+            source=None if attrs.get("source") is None else str(attrs["source"]),
+        )
+
+    def build(self) -> LazyStatistics:
+        """The graph of all passes."""
+        meta, request = self.meta(), self.request
+        token = tokenize(
+            self.image.data.name, None if self.mask is None else self.mask.data.name, request,
+            self.asked, self.nonzero_quantiles, self.thresholds, self.refine, meta.channels,
+        )  # fmt: skip
+        first = Pass(
+            f"scan-{token}", self.image, self.mask, observing.observe, (request,),
+            observing.observe_seams,
+        )  # fmt: skip
+        state = first.build()
+        if self.twice:
+            state = self._second_pass(token, state)
+        return LazyStatistics(join(f"statistics-{token}", Statistics, meta, state), meta)
+
+    def _second_pass(self, token: str, state: Delayed) -> Delayed:
+        request = self.request
+        asked = (self.asked, self.nonzero_quantiles, self.thresholds)
+        planned = join(f"second-{token}", plan_second, state, *asked, request)
+        again = Pass(
+            f"again-{token}", self.image, self.mask, observing.observe_again,
+            (replace(request, parts=request.parts & Part.RESPONSE), planned),
+            observing.observe_seams_again, (planned,),
+        )  # fmt: skip
+        return join(f"refined-{token}", with_second, state, again.build())
+
+
+def plan_second(
+    state: State,
+    quantiles: Sequence[float],
+    nonzero_quantiles: Sequence[float],
+    thresholds: Sequence[float],
+    request: Request,
+) -> Second:
+    """What the second read of floats is to look at."""
+    histogram = state.histogram
+    assert isinstance(histogram, KeyHistogram)
+    channels = range(len(histogram.channels))
+    zeros = state.tally.table[4]
+    asked = (quantiles, nonzero_quantiles, thresholds)
+    bins = tuple(wanted_bins(histogram, c, int(zeros[c]), *asked) for c in channels)
+    if not request.parts & Part.RESPONSE:
+        nothing = np.full(len(bins), np.nan)
+        return Second(bins, nothing, nothing)
+    assert state.artifacts is not None
+    counts = request.dtype.kind != "f"
+    scales = [hot_scale(histogram, c, state.artifacts.response, counts=counts) for c in channels]
+    sigma, unit = np.array(scales).T
+    return Second(bins, HOT_SIGMAS * sigma, unit)
+
+
+def with_second(state: State, again: Again) -> State:
+    """The state of the first read with what the second refined."""
+    histogram = state.histogram
+    assert isinstance(histogram, KeyHistogram)
+    state = replace(state, histogram=histogram.with_refined(again.refined))
+    if state.artifacts is not None:
+        state = replace(state, artifacts=replace(state.artifacts, hot=again.hot))
+    return state
+
+
+def empty_state(channels: int, dtype: np.dtype) -> State:
+    """The state of no pixels of an image of `dtype`."""
+    layout = layout_of(dtype)
+    if layout is None:
+        return State.empty(channels, CodeHistogram.empty(channels, bias_of(dtype)))
+    return State.empty(channels, KeyHistogram.empty(channels, layout))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request will take: passes, reads, bytes, tasks, memory a task."""
+
+    image: str
+    passes: int
+    chunks: int
+    groups: int
+    tasks: int
+    bytes_read: int
+    block_bytes: int
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (
+                self.image,
+                f"passes       {self.passes} (each chunk is read {self.passes}x)",
+                f"chunks       {self.chunks:,} in {self.groups:,} groups, {self.tasks:,} tasks",
+                f"bytes read   {_readable(self.bytes_read)} (decoded)",
+                f"a task holds {_readable(self.block_bytes)}",
+            )
+        )
+
+
+def explain(image: Any, *, tissue: bool = True) -> Plan:
+    """Say what a scan of an image will take, without reading a pixel.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    tissue
+        Whether the tissue is judged too, which reads one channel once more.
+
+    Returns
+    -------
+    Plan
+        ``print`` it: passes, chunks, tasks, bytes that are read, bytes that a task holds.
+    """
+    labelled = as_image(image)
+    groups = plan_groups(labelled)
+    integers = layout_of(np.dtype(labelled.dtype)) is None
+    passes = 1 if integers else 2
+    values = max(math.prod(r.size for r in g.runs) for g in groups) * labelled.sizes["c"]
+    # Codes or values in float64 beside the block, and decoding's own copy.
+    held = values * (2 * labelled.dtype.itemsize + 2 if integers else 16 + labelled.dtype.itemsize)
+    sizes = " x ".join(f"{d} {n:,}" for d, n in labelled.sizes.items())
+    extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
+    return Plan(
+        image=f"{sizes}, {labelled.dtype}, {_readable(labelled.nbytes)}",
+        passes=passes,
+        chunks=math.prod(len(c) for c in labelled.chunks or ()),
+        groups=len(groups),
+        tasks=passes * 2 * len(groups),
+        bytes_read=passes * labelled.nbytes + extra,
+        block_bytes=held,
+    )
+
+
+def _readable(n: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.4g} {unit}"
+        n /= 1024
+    return f"{n:.4g} TiB"

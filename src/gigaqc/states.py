@@ -1,0 +1,291 @@
+"""The states that are sums: each is observed on a block, adds to another, and has an empty one.
+
+Sums of second order are taken about a `shift` a channel, close to the mean of what was observed;
+adding two states moves the second to the shift of the first, so nothing cancels when a large
+offset carries a small signal. Arrays of places (tiles, cells, lines) know their `origin` and grow
+to the box that holds both when they are added.
+
+All states share the meaning of four names. ``merge(other)`` is the state of both parts of an image:
+associative, and exact where the sums are; it changes neither. ``moved(by)``, where sums depend on
+the shift, gives the same sums about ``shift - by``, with one number a channel. ``empty(channels)``,
+where a state can stand alone, observed nothing, and any state merges with it to itself. ``nbytes``
+is what the arrays take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from gigaqc.distribution import add_ranges
+
+
+@dataclass(frozen=True)
+class Box:
+    """An array that covers a range of places: `origin` of its leading-to-trailing place axes.
+
+    The first axis holds the quantities; the place axes are the last ``len(origin)``.
+    """
+
+    origin: tuple[int, ...]
+    values: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def _bounds(self, other: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        places = len(self.origin)
+        mine, theirs = self.values.shape[-places:], other.values.shape[-places:]
+        origin = tuple(min(a, b) for a, b in zip(self.origin, other.origin, strict=True))
+        stop = tuple(
+            max(a + n, b + m)
+            for a, n, b, m in zip(self.origin, mine, other.origin, theirs, strict=True)
+        )
+        return origin, tuple(e - o for e, o in zip(stop, origin, strict=True))
+
+    def window(self, origin: Sequence[int]) -> tuple[slice | EllipsisType, ...]:
+        """Where this box lies in one that starts at `origin`."""
+        places = len(self.origin)
+        starts = [a - o for a, o in zip(self.origin, origin, strict=True)]
+        shape = self.values.shape[-places:]
+        return (..., *(slice(s, s + n) for s, n in zip(starts, shape, strict=True)))
+
+    def merge(self, other: Box) -> Box:
+        """Sum over the box that holds both."""
+        if not self.values.size:
+            return other
+        if not other.values.size:
+            return self
+        origin, shape = self._bounds(other)
+        lead = self.values.shape[: -len(self.origin)]
+        if self.origin == origin and self.values.shape[-len(origin) :] == shape:
+            total = self.values.copy()
+        else:
+            total = np.zeros(lead + shape, np.result_type(self.values, other.values))
+            total[self.window(origin)] += self.values
+        total[other.window(origin)] += other.values
+        return Box(origin, total)
+
+
+def move(
+    n: np.ndarray, total: np.ndarray, squares: np.ndarray, by: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and sum of squares of ``x + by`` from those of x."""
+    return total + n * by, squares + 2.0 * by * total + n * by * by
+
+
+@dataclass(frozen=True)
+class CoMoments:
+    """Pairwise sums over pixels that are valid in both channels, about a shift a channel.
+
+    All are (C, C): `n`, `total` [i over pairs with j], `squares` [likewise], `products`. The
+    diagonal holds the channel's own sums.
+    """
+
+    n: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    products: np.ndarray
+
+    def moved(self, by: np.ndarray) -> CoMoments:
+        rows = by[:, None]
+        total, squares = move(self.n, self.total, self.squares, rows)
+        products = self.products + rows * self.total.T + by * self.total + self.n * rows * by
+        return CoMoments(self.n, total, squares, products)
+
+    def merge(self, other: CoMoments) -> CoMoments:
+        return CoMoments(
+            self.n + other.n,
+            self.total + other.total,
+            self.squares + other.squares,
+            self.products + other.products,
+        )
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sums over pairs of neighbours: (C, 2, 6) right and down; count, sums, squares, products."""
+
+    table: np.ndarray
+
+    def moved(self, by: np.ndarray) -> Neighbours:
+        n, first, second, first2, second2, products = np.moveaxis(self.table, -1, 0)
+        rows = by[:, None]
+        moved = [n, first + n * rows, second + n * rows]
+        moved += [first2 + 2 * rows * first + n * rows * rows]
+        moved += [second2 + 2 * rows * second + n * rows * rows]
+        moved += [products + rows * (first + second) + n * rows * rows]
+        return Neighbours(np.stack(moved, axis=-1))
+
+    def merge(self, other: Neighbours) -> Neighbours:
+        return Neighbours(self.table + other.table)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sums by line of one axis: a box of (3, C, lines) count, sum, squares."""
+
+    box: Box
+
+    def moved(self, by: np.ndarray) -> Profile:
+        n, total, squares = self.box.values
+        return Profile(
+            replace(self.box, values=np.stack([n, *move(n, total, squares, by[:, None])]))
+        )
+
+    def merge(self, other: Profile) -> Profile:
+        return Profile(self.box.merge(other.box))
+
+
+@dataclass(frozen=True)
+class TileMoments:
+    """By tile: a box of (4, C, t, z, ty, tx) count, sum, squares, zeros; and the largest value.
+
+    `largest` is (2, C, t, z, ty, tx): the largest value and how many pixels hold it.
+    """
+
+    box: Box
+    largest: Box
+
+    def moved(self, by: np.ndarray) -> TileMoments:
+        n, total, squares, zeros = self.box.values
+        total, squares = move(n, total, squares, by.reshape(-1, 1, 1, 1, 1))
+        return replace(self, box=replace(self.box, values=np.stack([n, total, squares, zeros])))
+
+    def merge(self, other: TileMoments) -> TileMoments:
+        return TileMoments(self.box.merge(other.box), _merge_largest(self.largest, other.largest))
+
+
+def _merge_largest(mine: Box, other: Box) -> Box:
+    if not mine.values.size:
+        return other
+    if not other.values.size:
+        return mine
+    origin, shape = mine._bounds(other)
+    total = np.zeros(mine.values.shape[: -len(origin)] + shape)
+    total[0] = -np.inf
+    total[mine.window(origin)] = mine.values
+    value, count = total[other.window(origin)]
+    value_there, count_there = other.values
+    keep = np.where(value > value_there, count, 0.0) + np.where(value == value_there, count, 0.0)
+    add = np.where(value_there >= value, count_there, 0.0)
+    total[other.window(origin)] = np.stack([np.maximum(value, value_there), keep + add])
+    return Box(origin, total)
+
+
+@dataclass(frozen=True)
+class Focus:
+    """By tile of the centre: a box of (4, C, t, z, ty, tx) count, Laplacian, square, gradient."""
+
+    box: Box
+
+    def merge(self, other: Focus) -> Focus:
+        return Focus(self.box.merge(other.box))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """By full tile: a box of (1, C, t, z, ty, tx), the slope; each tile is observed once."""
+
+    box: Box
+
+    def merge(self, other: Spectrum) -> Spectrum:
+        return Spectrum(self.box.merge(other.box))
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """By cell of `side` pixels: a box of (2, C, cy, cx) count and sum about the shift."""
+
+    side: int
+    box: Box
+
+    def moved(self, by: np.ndarray) -> Thumbnail:
+        n, total = self.box.values
+        moved = np.stack([n, total + n * by.reshape(-1, 1, 1)])
+        return replace(self, box=replace(self.box, values=moved))
+
+    def merge(self, other: Thumbnail) -> Thumbnail:
+        return replace(self, box=self.box.merge(other.box))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Ragged counts a channel: of a range of bins only what is occupied is kept."""
+
+    starts: tuple[int, ...]
+    counts: tuple[np.ndarray, ...]
+
+    @classmethod
+    def empty(cls, channels: int) -> Counts:
+        return cls((0,) * channels, (np.zeros(0, "i8"),) * channels)
+
+    def merge(self, other: Counts) -> Counts:
+        pairs = [
+            add_ranges(*p)
+            for p in zip(self.starts, self.counts, other.starts, other.counts, strict=True)
+        ]
+        return Counts(tuple(s for s, _ in pairs), tuple(c for _, c in pairs))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(c.nbytes for c in self.counts)
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What hot pixels and dead areas are judged by.
+
+    `response` counts pixel minus local median (bins of the kernel); `excess` and `excess_offset`
+    count the responses of integer images beyond 8 counting sigmas, for an offset of 0 and of
+    32768; `hot` (C,) is the number of hot pixels of images that need a second read, NaN before it;
+    `dead` (C,) counts zeros in all-zero windows.
+    """
+
+    response: Counts
+    excess: Counts
+    excess_offset: Counts
+    dead: np.ndarray
+    hot: np.ndarray
+
+    def merge(self, other: Artifacts) -> Artifacts:
+        return Artifacts(
+            *(_add(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return self.response.nbytes + self.excess.nbytes + self.excess_offset.nbytes
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Pixels outside the mask: (3, C) count, sum, squares about the shift."""
+
+    table: np.ndarray
+
+    def moved(self, by: np.ndarray) -> Outside:
+        n, total, squares = self.table
+        return Outside(np.stack([n, *move(n, total, squares, by)]))
+
+    def merge(self, other: Outside) -> Outside:
+        return Outside(self.table + other.table)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Pixels by fate: (5, C) all, NaN, infinite, outside the mask, zeros among the valid."""
+
+    table: np.ndarray
+
+    def merge(self, other: Tally) -> Tally:
+        return Tally(self.table + other.table)
+
+
+def _add(mine: Any, other: Any) -> Any:
+    return mine.merge(other) if hasattr(mine, "merge") else mine + other

@@ -1,0 +1,331 @@
+"""`Statistics`: what one scan leaves of an image. It adds, saves, loads, and answers metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import IntFlag
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigaqc import distribution, states
+from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
+from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
+from gigaqc.kernels.accumulate import KeyLayout
+
+FORMAT = "gigaqc-statistics-1"
+
+
+class Part(IntFlag):
+    """What a scan observes; a metric names the parts that it is a function of."""
+
+    MOMENTS = 1  # histogram, tallies, row and tile moments
+    COLUMNS = 2  # column sums and the thumbnail
+    NEIGHBOURS = 4
+    FOCUS = 8
+    RESPONSE = 16  # pixel minus local median
+    DEAD = 32
+    COMOMENTS = 64
+    SPECTRUM = 128
+    ALL = 127
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What was scanned: enough to name results without the image."""
+
+    channels: tuple[str, ...]
+    dims: tuple[str, ...]
+    sizes: dict[str, int]
+    dtype: str
+    parts: int
+    tile: int
+    masked: bool = False
+    reads: int = 1
+    pooled: int = 1
+    pixel_size: dict[str, float] = field(default_factory=dict)
+    unit: str | None = None
+    source: str | None = None
+
+    def require(self, parts: Part, metric: str) -> None:
+        """Raise where a scan left out what a metric needs."""
+        if self.parts & parts != parts:
+            missing = Part(parts & ~self.parts)
+            named = ", ".join(str(p.name).lower() for p in missing)
+            raise StatisticsError(
+                f"image: the Statistics lack {named}, which {metric} needs; scan the image again, "
+                "or pass the image itself."
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """All states of a part of an image; a state that was not asked for is None."""
+
+    shift: np.ndarray
+    histogram: Histogram
+    tally: states.Tally
+    comoments: states.CoMoments | None = None
+    neighbours: states.Neighbours | None = None
+    rows: states.Profile | None = None
+    columns: states.Profile | None = None
+    tiles: states.TileMoments | None = None
+    focus: states.Focus | None = None
+    spectrum: states.Spectrum | None = None
+    artifacts: states.Artifacts | None = None
+    thumbnail: states.Thumbnail | None = None
+    outside: states.Outside | None = None
+
+    @classmethod
+    def empty(cls, channels: int, histogram: Histogram) -> State:
+        """The state of no pixels, to which any other adds."""
+        tally = states.Tally(np.zeros((5, channels), "i8"))
+        return cls(np.full(channels, np.nan), histogram, tally)
+
+    def moved(self, shift: np.ndarray) -> State:
+        """The same sums about another shift."""
+        by = self.shift - shift
+        if not by.any():
+            return self
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+            moved = {name: s.moved(by) for name, s in held.items() if hasattr(s, "moved")}
+        return replace(self, shift=shift, **moved)
+
+    def merge(self, other: State) -> State:
+        """The state of both parts."""
+        if np.isnan(self.shift).all() or np.isnan(other.shift).all():
+            observed = other if np.isnan(self.shift).all() else self
+            same_kind: Any = other.histogram  # because the dtypes agree
+            return replace(observed, histogram=self.histogram.merge(same_kind))
+        other = other.moved(self.shift)
+        merged: dict[str, Any] = {}
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if f.name != "shift" and theirs is not None:
+                merged[f.name] = theirs if mine is None else mine.merge(theirs)
+        return replace(self, **merged)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return _nbytes(self)
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if is_dataclass(value):
+        return sum(_nbytes(getattr(value, f.name)) for f in fields(value))
+    if isinstance(value, tuple):
+        return sum(_nbytes(v) for v in value)
+    return 0
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a scan observed of an image: every metric is a function of it and reads no pixel.
+
+    Made by `gigaqc.scan(image).compute()`. Two add (``a + b``) when their channels and dtype agree;
+    what has no meaning for a pool of images (tiles, row and column profiles, thumbnails) is dropped
+    then. `save` keeps it as a zarr group, `Statistics.load` brings it back.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> s = gq.scan(np.arange(12, dtype="u2").reshape(3, 4)).compute()
+    >>> float(gq.quantile(s, 0.5))
+    5.5
+    """
+
+    meta: Meta
+    state: State
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels."""
+        return list(self.meta.channels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the statistics take in memory."""
+        return self.state.nbytes
+
+    def distribution(self, channel: int) -> Distribution:
+        """Values of a channel in ascending bins."""
+        return self.state.histogram.channel(channel)
+
+    def require(self, part: Part, metric: str) -> None:
+        """Raise where a scan left out what a metric needs."""
+        self.meta.require(part, metric)
+
+    def compute(self, **_: Any) -> Statistics:
+        """Itself: it is computed already, so that code for lazy statistics works on it."""
+        return self
+
+    def __add__(self, other: object) -> Statistics:
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        mine, theirs = self.meta, other.meta
+        for name in ("channels", "dtype"):
+            if getattr(mine, name) != getattr(theirs, name):
+                raise StatisticsError(
+                    f"statistics: {name} differ, {getattr(mine, name)} and "
+                    f"{getattr(theirs, name)}; only images of the same {name} can be pooled."
+                )
+        meta = replace(
+            mine,
+            parts=mine.parts & theirs.parts & ~Part.COLUMNS & ~Part.SPECTRUM,
+            pooled=mine.pooled + theirs.pooled,
+            reads=max(mine.reads, theirs.reads),
+            masked=mine.masked or theirs.masked,
+            sizes={},
+            source=None,
+        )
+        return Statistics(meta, _placeless(self.state).merge(_placeless(other.state)))
+
+    def __radd__(self, other: object) -> Statistics:
+        return self if other == 0 else NotImplemented  # so that sum([...]) works
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep as a zarr group, complete or absent.
+
+        Parameters
+        ----------
+        path
+            Where; `load` takes the same.
+        overwrite
+            Replace what is there.
+        attributes
+            Further attributes of the group.
+
+        Raises
+        ------
+        WriteError
+            When something is at `path` (pass ``overwrite=True``) or it cannot be written.
+        """
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            _write(temporary, self, attributes or {})
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.rename(target)
+        except OSError as error:
+            raise WriteError(
+                f"path: cannot write statistics to {str(target)!r} ({error}); choose a folder "
+                "that you may write to and that has space."
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Statistics:
+        """Read what `save` kept; the same numbers to the bit.
+
+        Raises
+        ------
+        SourceNotFoundError, ReadError
+            When `path` does not exist or holds no statistics.
+        """
+        import zarr
+
+        source = Path(path)
+        if not source.exists():
+            raise SourceNotFoundError(f"path: {str(source)!r} does not exist.")
+        try:
+            group = zarr.open_group(str(source), mode="r")
+            if group.attrs.get("format") != FORMAT:
+                raise ReadError(f"path: {str(source)!r} holds no statistics of gigaqc.")
+            return _unpack(json.loads(str(group.attrs["tree"])), group)
+        except (KeyError, ValueError, OSError) as error:
+            if isinstance(error, ReadError):
+                raise
+            raise ReadError(
+                f"path: {str(source)!r} holds no readable statistics ({error}); scan again."
+            ) from error
+
+
+def _placeless(state: State) -> State:
+    """Without what has no meaning for a pool of images; focus keeps its sums."""
+    focus = state.focus
+    if focus is not None:
+        total = focus.box.values.sum(axis=(2, 3, 4, 5), keepdims=True)
+        focus = states.Focus(states.Box((0, 0, 0, 0), total))
+    return replace(
+        state, rows=None, columns=None, tiles=None, thumbnail=None, spectrum=None, focus=focus
+    )
+
+
+_CLASSES = {
+    c.__name__: c
+    for c in (
+        Statistics, Meta, State, CodeHistogram, KeyHistogram, KeyLayout, distribution.KeyBins,
+        distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
+        states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
+        states.Artifacts, states.Outside, states.Tally,
+    )
+}  # fmt: skip
+
+
+def _write(path: Path, statistics: Statistics, attributes: Mapping[str, str]) -> None:
+    import zarr
+
+    arrays: list[np.ndarray] = []
+    tree = _pack(statistics, arrays)
+    group = zarr.open_group(str(path), mode="w")
+    for k, array in enumerate(arrays):
+        group.create_array(f"a{k}", data=array) if array.size else None
+    group.attrs.update({**attributes, "format": FORMAT, "tree": json.dumps(tree)})
+
+
+def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+    """A tree of plain values; arrays are put aside and named by position."""
+    if is_dataclass(value):
+        tree = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value)}
+        return {"class": type(value).__name__, "fields": tree}
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1, "shape": value.shape, "dtype": value.dtype.str}
+    if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+        arrays.append(np.concatenate(value))
+        sizes = [v.size for v in value]
+        return {"ragged": len(arrays) - 1, "sizes": sizes, "dtype": arrays[-1].dtype.str}
+    if isinstance(value, tuple):
+        return {"tuple": [_pack(v, arrays) for v in value]}
+    if isinstance(value, Mapping):
+        return {"mapping": dict(value)}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unpack(tree: Any, group: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if "class" in tree:
+        known = _CLASSES[tree["class"]]
+        return known(**{k: _unpack(v, group) for k, v in tree["fields"].items()})
+    if "tuple" in tree:
+        return tuple(_unpack(v, group) for v in tree["tuple"])
+    if "mapping" in tree:
+        return tree["mapping"]
+    if "array" in tree:
+        if 0 in tree["shape"]:
+            return np.zeros(tree["shape"], tree["dtype"])
+        return group[f"a{tree['array']}"][...]
+    sizes = tree["sizes"]
+    flat = group[f"a{tree['ragged']}"][...] if sum(sizes) else np.zeros(0, tree["dtype"])
+    return tuple(np.split(flat, np.cumsum(sizes)[:-1]))

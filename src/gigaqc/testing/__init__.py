@@ -1,0 +1,42 @@
+"""For tests of image quality: phantoms with known answers, and instruments that watch a run.
+
+Nothing in the library imports this package; it is public because whoever builds on gigaqc has the
+same claims to test.
+"""
+
+from gigaqc.testing.phantoms import (
+    Phantom,
+    Truth,
+    clipped,
+    dead_block,
+    defocused,
+    gaussian,
+    hot_pixels,
+    poisson,
+    spilled,
+    striped,
+    tissue,
+)
+from gigaqc.testing.processes import PeakMemory, forbid_compute, peak_memory
+from gigaqc.testing.stores import CountingStore, count_reads, reset_reads, sparse_store
+
+__all__ = [
+    "CountingStore",
+    "PeakMemory",
+    "Phantom",
+    "Truth",
+    "clipped",
+    "count_reads",
+    "dead_block",
+    "defocused",
+    "forbid_compute",
+    "gaussian",
+    "hot_pixels",
+    "peak_memory",
+    "poisson",
+    "reset_reads",
+    "sparse_store",
+    "spilled",
+    "striped",
+    "tissue",
+]

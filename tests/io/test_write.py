@@ -1,0 +1,122 @@
+"""OME-Zarr written and read back; complete or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from gigaqc.errors import ParameterError, WriteError
+from gigaqc.io import open_image, write_image
+
+PIXELS = np.random.default_rng(7).integers(0, 4000, (2, 75, 90)).astype(np.uint16)
+
+
+def image(data: Any = PIXELS, chunks: Any = (1, 32, 32), **attrs: Any) -> xr.DataArray:
+    return xr.DataArray(
+        da.from_array(data, chunks=chunks, name=False),
+        dims=("c", "y", "x"),
+        coords={"c": ["DNA", "CD3"]},
+        attrs=attrs,
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    write_image(image(pixel_size={"y": 0.5, "x": 0.25}, unit="micrometer"), path)
+    back = open_image(path)
+    np.testing.assert_array_equal(back.values, PIXELS)
+    assert back.data.chunksize == (1, 32, 32)
+    assert list(back.c.values) == ["DNA", "CD3"]
+    assert back.attrs["pixel_size"] == {"y": 0.5, "x": 0.25}
+    assert back.attrs["unit"] == "micrometer"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert zarr.open_group(str(path), mode="r").attrs["ome"]["version"] == "0.5"
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", ">i2", "u4", "i8", "f2", "f4", "f8"])
+def test_dtypes(tmp_path: Path, dtype: str) -> None:
+    data = (PIXELS % 100).astype(dtype)
+    write_image(image(data), tmp_path / "a.zarr", scale_factors=(2,))
+    back = open_image(tmp_path / "a.zarr")
+    assert back.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(back.values, data)
+
+
+def test_levels_are_means(tmp_path: Path) -> None:
+    write_image(image(pixel_size={"y": 0.5, "x": 0.5}), tmp_path / "a.zarr", scale_factors=(2, 3))
+    half = PIXELS[:, :74, :90].reshape(2, 37, 2, 45, 2).mean(axis=(2, 4))
+    level = open_image(tmp_path / "a.zarr", level=1)
+    np.testing.assert_array_equal(level.values, np.rint(half))
+    assert level.attrs["pixel_size"] == {"y": 1.0, "x": 1.0}
+    third = open_image(tmp_path / "a.zarr", level=2)
+    assert third.shape == (2, 12, 15)
+    assert third.attrs["pixel_size"] == {"y": 3.0, "x": 3.0}
+
+
+def test_uneven_and_large_blocks(tmp_path: Path) -> None:
+    write_image(image(chunks=((1, 1), (20, 55), (50, 40))), tmp_path / "a.zarr")
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").values, PIXELS)
+    large = np.zeros((2, 2100, 2100), np.uint8)
+    write_image(image(large, chunks=-1), tmp_path / "b.zarr")
+    assert open_image(tmp_path / "b.zarr").data.chunksize == (2, 1024, 1024)
+
+
+def test_every_axis_and_plain_arrays(tmp_path: Path) -> None:
+    data = np.arange(2 * 3 * 2 * 9 * 8.0).reshape(2, 3, 2, 9, 8)
+    write_image(xr.DataArray(data, dims=tuple("tczyx")), tmp_path / "a.zarr")
+    assert open_image(tmp_path / "a.zarr").dims == tuple("tczyx")
+    write_image(data[0, 0, 0], tmp_path / "b.zarr")
+    assert open_image(tmp_path / "b.zarr").dims == ("c", "y", "x")
+
+
+def test_over_what_it_is_read_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    write_image(image(), path)
+    with pytest.raises(WriteError, match="pass overwrite=True"):
+        write_image(image(), path)
+    write_image(open_image(path) + 1, path, overwrite=True)
+    np.testing.assert_array_equal(open_image(path).values, PIXELS + 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_interrupted(tmp_path: Path, error: BaseException) -> None:
+    def fail(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block_info and block_info[0]["chunk-location"] == (1, 1, 1):
+            raise error
+        return block
+
+    path = tmp_path / "a.zarr"
+    write_image(image(), path)
+    broken = image().copy(data=image().data.map_blocks(fail, dtype="u2", meta=np.empty((0, 0, 0))))
+    wanted = WriteError if isinstance(error, OSError) else KeyboardInterrupt
+    for target in (path, tmp_path / "b.zarr"):
+        with pytest.raises(wanted):
+            write_image(broken, target, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    np.testing.assert_array_equal(open_image(path).values, PIXELS)
+
+
+def test_targets_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="does not exist; create it"):
+        write_image(image(), tmp_path / "no" / "a.zarr")
+    with pytest.raises(WriteError, match="is a URL"):
+        write_image(image(), "memory://a.zarr")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    with pytest.raises(WriteError, match="no zarr store and is not replaced"):
+        write_image(image(), tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("factors", [(1,), (2.5,), (0,), (True,), (2, 64)])
+def test_scale_factors(tmp_path: Path, factors: Any) -> None:
+    with pytest.raises(ParameterError, match="scale_factors:"):
+        write_image(image(), tmp_path / "a.zarr", scale_factors=factors)
+    assert not list(tmp_path.iterdir())

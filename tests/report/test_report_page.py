@@ -1,0 +1,195 @@
+"""The page as text: complete, escaped, small, and the same every time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gigaqc import report
+from gigaqc.report.words import Status, format_bytes, format_value, name_of, status_of
+
+VARIANTS = ("many", "three", "one", "nan", "hostile")
+
+
+class Reader(HTMLParser):
+    """Collects elements, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_is_loaded_and_only_our_script_runs(pages: dict[str, str], variant: str) -> None:
+    page = Reader(pages[variant])
+    assert len(page.named("script")) == 1
+    assert not page.named("script")[0]
+    for tag, attributes in page.elements:
+        assert tag not in {"iframe", "object", "embed", "base", "form"}
+        assert not [a for a in attributes if a.startswith("on")]
+        for key in ("src", "href"):
+            assert (attributes.get(key) or "#").startswith(("#", "data:image/", "data:,"))
+    script = re.search("<script>(.*?)</script>", pages[variant], re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = page.named("meta")[1]["content"] or ""
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_picture_has_words_and_every_table_a_caption(
+    pages: dict[str, str], variant: str
+) -> None:
+    page = Reader(pages[variant])
+    assert all(image.get("alt") for image in page.named("img"))
+    assert len(page.named("table")) == len(page.named("caption"))
+    assert len(page.named("h1")) == len(page.named("main")) == 1
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {(a.get("href") or "")[1:] for a in page.named("a")}
+    assert targets <= set(ids)
+
+
+def test_names_are_text_and_are_shortened(pages: dict[str, str], made: Any) -> None:
+    text = "".join(Reader(pages["hostile"]).words)
+    for name in made.HOSTILE[:3]:
+        assert name in text
+    assert text.count("N" * 10_000) == 1  # once, behind "whole name"
+    assert "\u202e" not in text and "\x00" not in text
+    assert "{{ 7 * 7 }}" in text
+    assert pages["hostile"].encode("utf-8")
+
+
+def test_forty_channels_are_small_and_quick(variants: dict[str, Any]) -> None:
+    start = time.perf_counter()
+    page = report.render(variants["many"])
+    assert time.perf_counter() - start < 15
+    assert len(page.encode()) < 5_000_000
+
+
+def test_full_noise_thumbnails_stay_within_the_size(made: Any) -> None:
+    noisy = made.fake()
+    shape = (len(noisy.thumbnails), 512, 512)
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    noisy.thumbnails = noisy.thumbnails.isel(y=0, x=0).expand_dims(y=512, x=512)
+    noisy.thumbnails = noisy.thumbnails.transpose("c", "y", "x").copy(data=noise)
+    assert len(report.render(noisy).encode()) < 5_000_000
+
+
+def test_the_same_assessment_gives_the_same_page(made: Any) -> None:
+    names = ["DAPI", "actin"]
+    assert report.render(made.fake(names)) == report.render(made.fake(names))
+
+
+def test_verdict_and_reasons_come_first(pages: dict[str, str]) -> None:
+    text = "".join(Reader(pages["many"]).words)
+    assert text.index("Do not use this image as it is") < text.index("Structure SNR")
+    assert "10 failed and 12 need a look" in text
+    assert text.index("ceiling") < text.index("Press a column's title")
+
+
+@pytest.mark.parametrize(
+    ("status", "headline"),
+    [
+        ("PASS", "This image passed"),
+        ("WARN", "Usable, with care"),
+        ("FAIL", "Do not use this image as it is"),
+    ],
+)
+def test_headline_follows_the_status(made: Any, status: str, headline: str) -> None:
+    assessment = made.fake(["DAPI", "actin"])
+    assessment.status, assessment.passed = status, status != "FAIL"
+    assert headline in report.render(assessment)
+    assert headline in report.notebook_html(assessment)
+
+
+def test_parts_that_are_missing_are_left_out(made: Any) -> None:
+    assessment = made.fake(["DAPI", "actin"])
+    assessment.tiles = assessment.correlation = assessment.thumbnails = None
+    assessment.histograms = assessment.summary = None
+    assessment.provenance = {}
+    assessment.flags = assessment.flags.iloc[:0]
+    page = report.render(assessment)
+    assert "Correlation between channels" not in page
+    assert "No number missed its limit." in page
+    assert not Reader(page).named("img")
+
+
+def test_maps_of_any_shape(made: Any) -> None:
+    assessment = made.fake(["DAPI"])
+    assessment.tiles = assessment.tiles.expand_dims(z=2).isel(tile_x=[0] * 200)
+    page = report.render(assessment)
+    assert "One square of a map stands for 4 \u00d7 4 of them." in page
+
+
+def test_unknown_columns_and_values_are_shown(made: Any) -> None:
+    assessment = made.fake(["DAPI"])
+    assessment.channels["lab_index"] = pd.array([pd.NA], dtype="Int64")
+    assessment.channels["infinite"] = -np.inf
+    page = report.render(assessment)
+    assert "Lab index" in page
+    assert "\u2212\u221e" in page
+
+
+def test_notebook_form_has_no_script_and_scoped_styles(variants: dict[str, Any]) -> None:
+    for assessment in variants.values():
+        fragment = report.notebook_html(assessment)
+        page = Reader(fragment)
+        assert not page.named("script") and not page.named("img")
+        style = re.search("<style>(.*?)</style>", fragment, re.DOTALL)
+        assert style is not None
+        rules = [line for line in style[1].splitlines() if line.strip()]
+        assert all(rule.startswith(".gigaqc-report") for rule in rules)
+        assert len(fragment) < 150_000
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (np.nan, "number", "\u2013"),
+        (None, "number", "\u2013"),
+        (pd.NA, "count", "\u2013"),
+        (np.inf, "number", "∞"),
+        (0.00012345, "fraction", "0.0123\u00a0%"),
+        (0, "fraction", "0\u00a0%"),
+        (np.int64(1234567), "count", "1\u202f234\u202f567"),
+        (-0.5, "number", "\u22120.5"),
+        (12345.6, "number", "12\u202f346"),
+        (3.2e-9, "number", "3.20e\u221209"),
+        (np.bool_(True), "number", "yes"),
+        (1.0, "flag", "yes"),
+        ("DNA", "number", "DNA"),
+    ],
+)
+def test_values_as_text(value: Any, kind: Any, text: str) -> None:
+    assert format_value(value, kind) == text
+
+
+def test_statuses_names_and_bytes() -> None:
+    assert status_of("fail") is Status.FAIL
+    assert status_of(np.nan) is Status.NONE
+    assert name_of("").short == "(no name)"
+    assert name_of("a\nb").full == "a b"
+    assert format_bytes(13_421_772_800) == "13.4\u00a0GB"
+    assert format_bytes(None) == "\u2013"

@@ -1,0 +1,176 @@
+"""Imports point one way: a module imports only rooms of a lower level; lazy imports count."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gigaqc
+
+SOURCE = Path(gigaqc.__file__).parent
+
+# A room is a module, or a package whose modules import one another freely.
+LEVELS = {
+    "_version": 0,
+    "errors": 0,
+    "backend": 0.5,
+    "grid": 0.5,
+    "kernels": 1,
+    "image": 1,
+    "io": 2,
+    "distribution": 2,
+    "states": 2.1,
+    "statistics": 2.2,
+    "observe": 2.3,
+    "metrics": 3,
+    "rules": 3,
+    "passes": 3.5,
+    "scanning": 4,
+    "tissue": 4.5,
+    "pixels": 4.5,
+    "quality": 5,
+    "transforms": 5,
+    "temporal": 5,
+    "clustering": 5,
+    "segmentation": 5,
+    "plot": 5,
+    "results": 6,
+    "judge": 6,
+    "progress": 6,
+    "samples": 6,
+    "workers": 6,
+    "tables": 6,
+    "report": 6,
+    "assessment": 7,
+    "spatial": 8,
+    "testing": 8,
+    "": 9,  # gigaqc itself: the public names
+    "cli": 10,
+    "__main__": 11,
+}
+
+FORBIDDEN = {
+    "kernels": {"dask", "xarray", "zarr", "fsspec", "pandas"},
+    "metrics": {"dask", "zarr", "fsspec"},
+    "rules": {"dask", "zarr"},
+    "report": {"dask", "zarr"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Name below gigaqc ("kernels.rows", "" for gigaqc itself) and file of each module."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path) -> Iterator[tuple[str, int]]:
+    """Full names of what a module imports, with the line."""
+    package = ["gigaqc", *name.split(".")] if name else ["gigaqc"]
+    if path.name != "__init__.py":
+        package.pop()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            if base == "gigaqc":
+                yield from ((f"gigaqc.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield base, node.lineno
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
+
+
+MODULES = modules()
+INSIDE = sorted(name for name in MODULES if name)
+
+
+def test_every_module_has_a_level():
+    unknown = {room(name) for name in MODULES} - set(LEVELS)
+    assert not unknown, f"give {sorted(unknown)} a level in LEVELS and in docs/design.md"
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_module_imports_only_lower_levels(name):
+    level = LEVELS[room(name)]
+    upward = []
+    for target, line in imports(name, MODULES[name]):
+        first, _, rest = target.partition(".")
+        if first != "gigaqc":
+            continue
+        # A name that is no room is one of the package's own, such as `scan`.
+        other = room(rest) if room(rest) in LEVELS else ""
+        if other != room(name) and LEVELS[other] >= level:
+            upward.append(f"line {line}: {target}")
+    assert not upward, f"gigaqc.{name} (level {level}) imports {upward}"
+
+
+@pytest.mark.parametrize("name", [n for n in INSIDE if room(n) in FORBIDDEN])
+def test_a_room_keeps_out_what_it_must_not_know(name):
+    found = [
+        f"line {line}: {target}"
+        for target, line in imports(name, MODULES[name])
+        if target.partition(".")[0] in FORBIDDEN[room(name)]
+    ]
+    assert not found, f"gigaqc.{name} imports {found}"
+
+
+def test_only_backend_imports_cupy():
+    users = {
+        name
+        for name, path in MODULES.items()
+        for target, _ in imports(name, path)
+        if target.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")
+    }
+    assert users <= {"backend"}
+
+
+def test_the_library_does_not_import_its_testing_kit():
+    users = {
+        name
+        for name, path in MODULES.items()
+        for target, _ in imports(name, path)
+        if target.startswith("gigaqc.testing") and room(name) not in ("", "testing")
+    }
+    assert not users
+
+
+def test_the_public_names_are_the_same_in_all_three_places():
+    checked: set[str] = set()
+    for node in ast.parse(Path(gigaqc.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If):
+            checked |= {
+                alias.asname or alias.name
+                for statement in node.body
+                if isinstance(statement, ast.ImportFrom)
+                for alias in statement.names
+            }
+    lazy = {*gigaqc._MODULES, *gigaqc._HOME_OF}
+    assert checked == lazy == set(gigaqc.__all__) - {"__version__"}
+
+
+def test_no_public_function_shares_its_name_with_a_module():
+    names = {module.name for module in pkgutil.iter_modules([str(SOURCE)])}
+    # Importing such a module would put it where the function was.
+    assert not names & set(gigaqc._HOME_OF)
+
+
+@pytest.mark.parametrize("name", gigaqc.__all__)
+def test_every_public_name_exists(name):
+    assert getattr(gigaqc, name) is not None
+    assert name in dir(gigaqc)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'quantil'"):
+        gigaqc.quantil  # noqa: B018

@@ -1,0 +1,179 @@
+"""What goes wrong is named, and nothing half-written is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+import gigaqc as gq
+from gigaqc.cli import app
+from gigaqc.errors import ReadError, WriteError
+
+run = CliRunner()
+
+
+def stored(folder: Path, dtype: str = "u2") -> Path:
+    path = folder / "image.zarr"
+    array = zarr.create_array(path, shape=(2, 64, 64), chunks=(1, 32, 32), dtype=dtype)
+    array[:] = np.random.default_rng(0).poisson(30, (2, 64, 64))
+    return path
+
+
+@pytest.fixture
+def verdict() -> gq.Assessment:
+    return gq.assess(np.random.default_rng(0).poisson(30, (1, 64, 64)).astype("u2"), progress=False)
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_a_corrupt_chunk_is_named(tmp_path: Path, dtype: str) -> None:
+    path = stored(tmp_path, dtype)
+    (path / "c" / "1" / "0" / "1").write_bytes(b"no zstd")
+    with pytest.raises(ReadError, match=r"image\.zarr.*chunk \(.*1.*0.*1.*\) cannot be read"):
+        gq.assess(gq.open_image(path), progress=False)
+
+
+def test_nothing_is_written_of_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    (path / "c" / "0" / "1" / "1").write_bytes(b"no zstd")
+    out = tmp_path / "out"
+    done = run.invoke(app, ["assess", str(path), "-o", str(out), "--quiet"])
+    assert done.exit_code == 3, done.output
+    assert "chunk" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not any(out.iterdir())
+
+
+@pytest.mark.parametrize("fill", [0, 7])
+def test_a_missing_chunk_is_the_fill_value(tmp_path: Path, fill: int) -> None:
+    path = tmp_path / "image.zarr"
+    array = zarr.create_array(path, shape=(64, 64), chunks=(32, 32), dtype="u2", fill_value=fill)
+    array[:] = 100
+    (path / "c" / "1" / "1").unlink()
+    found = gq.quantile(gq.open_image(path), [0.0, 1.0]).compute()
+    assert found.values.ravel().tolist() == [fill, 100]
+    assert gq.histogram(gq.open_image(path), [fill, fill + 1]).counts.compute().item() == 1024
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+WRITERS: dict[str, Callable[[gq.Assessment, Path], None]] = {
+    "x.html": lambda a, p: a.to_html(p),
+    "x.json": lambda a, p: a.to_json(p),
+    "x.zarr": lambda a, p: a.save(p),
+    "s.zarr": lambda a, p: a.statistics.save(p),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_nothing(
+    verdict: gq.Assessment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    existing: bool,
+) -> None:
+    path = tmp_path / name
+    before = []
+    if existing and not name.endswith(".zarr"):
+        path.write_text("before")
+        before = [path]
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(zarr.Group, "create_array", full)
+    with pytest.raises(WriteError, match=rf"^path: cannot write .*{name}"):
+        WRITERS[name](verdict, path)
+    assert list(tmp_path.iterdir()) == before
+    assert all(p.read_text() == "before" for p in before)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_interruption_leaves_nothing_that_opens(
+    verdict: gq.Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    monkeypatch.setattr(zarr.Group, "create_array", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        WRITERS[name](verdict, tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_save_that_was_killed_leaves_no_store_that_opens(
+    verdict: gq.Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed: nobody cleans up after it. The last thing that is written makes it a store."""
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    real, written = zarr.Group.create_array, []
+
+    def dies(self: zarr.Group, *arguments: Any, **options: Any) -> Any:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(1)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(zarr.Group, "create_array", dies)
+    with pytest.raises(KeyboardInterrupt):
+        verdict.statistics.save(tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+    (left,) = tmp_path.iterdir()
+    with pytest.raises(ReadError, match="holds no statistics"):
+        gq.Statistics.load(left)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_part_of_the_path_is_a_file(verdict: gq.Assessment, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=name):
+        WRITERS[name](verdict, tmp_path / "file" / name)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_read_only_folder(verdict: gq.Assessment, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(WriteError, match=name):
+        WRITERS[name](verdict, folder / name)
+
+
+def test_the_command_line_leaves_no_part_of_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is written last; without it the page and the numbers go too."""
+    path, out = stored(tmp_path), tmp_path / "out"
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zarr.Group, "create_array", full)
+    done = run.invoke(app, ["assess", str(path), "-o", str(out), "--quiet"])
+    assert done.exit_code == 2, done.output
+    assert "No space left" in done.stderr
+    assert not any(out.iterdir())
+
+
+def test_nothing_is_replaced_unless_asked(verdict: gq.Assessment, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    verdict.save(path)
+    with pytest.raises(WriteError, match="overwrite=True"):
+        verdict.save(path)
+    verdict.save(path, overwrite=True)
+    assert gq.Assessment.load(path).name == verdict.name
+    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]

@@ -1,0 +1,71 @@
+"""Memory goes with the groups that are at work and not with the image.
+
+Measured as the peak of a process of its own, over what the imports take; stores are sparse, that is
+their chunks are a few files linked many times, so that reading decodes real data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gigaqc import testing
+
+MIB = 1 << 20
+
+SETUP = """
+import dask, numpy as np, zarr
+import gigaqc as gq
+dask.config.set(scheduler="threads", num_workers=2)
+# Compiled code is loaded, and threads are started, before anything is measured.
+warm = np.random.default_rng(0).poisson(30, (2, 64, 64)).astype({dtype!r})
+gq.assess(warm, progress=False)
+"""
+CODE = """
+verdict = gq.assess(gq.open_image({path!r}), progress=False)
+print(verdict.statistics.distribution(0).n)
+"""
+
+
+def growth(folder: Path, dtype: str, shape: tuple[int, ...], side: int = 512) -> int:
+    """Bytes that an assessment takes beyond its imports."""
+    rng = np.random.default_rng(0)
+    blocks = [rng.poisson(30 + k, (1, side, side)).astype(dtype) for k in range(4)]
+    name = "x".join(map(str, shape))
+    path = testing.sparse_store(
+        folder / f"{name}.zarr", shape, (1, side, side), dtype=dtype, blocks=blocks
+    )
+    taken = testing.peak_memory(
+        CODE.format(path=str(path)), setup=SETUP.format(dtype=dtype), timeout=900
+    )
+    assert int(taken.stdout) == shape[1] * shape[2]
+    return taken.growth
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_four_times_the_area_takes_no_more(tmp_path: Path, dtype: str) -> None:
+    """What does grow is small: tiles, profiles, pieces of tissue and the graph, 1 KiB a chunk.
+
+    32 MiB of slack is for the allocator: which of two blocks of 64 MiB live at once is chance.
+    """
+    small = growth(tmp_path, dtype, (4, 2048, 4096))
+    large = growth(tmp_path, dtype, (4, 8192, 4096))
+    assert large <= 1.1 * small + 32 * MIB, (small // MIB, large // MIB)
+    assert large < 700 * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_sixteen_times_the_area_takes_little_more(tmp_path: Path, dtype: str) -> None:
+    """Groups that wait for the next row grow with the width, the graph with the chunks."""
+    small = growth(tmp_path, dtype, (4, 4096, 4096), 1024)
+    large = growth(tmp_path, dtype, (4, 16384, 16384), 1024)
+    assert large <= 2 * small, (small // MIB, large // MIB)
+    assert large <= 400 * MIB
+
+
+@pytest.mark.slow
+def test_eight_channels_of_8192_fit_a_gibibyte(tmp_path: Path) -> None:
+    assert growth(tmp_path, "u2", (8, 8192, 8192), 1024) <= 1024 * MIB
