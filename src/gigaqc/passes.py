@@ -48,13 +48,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Pass:
-    """One read of an image: `observe` each group, look at its `seams`, merge in a tree.
+    """One read of an image: `observe` each group, join what was observed in a tree.
 
     ``observe(channels, masks, place, *arguments)`` gets a list of (t, z, y, x) blocks, one a
-    channel, and None or a mask for each; ``seams(own, right, below, diagonal, *arguments)`` gets
-    what neighbours observed, where there are neighbours; results have ``merge``. `arguments` are
-    values or keys of `after`, and nothing of the pass, reading included, runs before `after` is
-    done.
+    channel, and None or a mask for each. Without `seam`, results have ``merge``. With it, ``seam(
+    first, second, axis, *arguments)`` makes one result of two adjacent rectangles of a plane, of
+    which the second lies to the right (axis -1) or below (axis -2), and ``merge`` adds planes.
+    `arguments` are values or keys of `after`, and nothing of the pass, reading included, runs
+    before `after` is done. ``finish`` is applied to the last result.
     """
 
     name: str
@@ -62,17 +63,21 @@ class Pass:
     mask: xr.DataArray | None
     observe: Callable
     arguments: tuple[Any, ...] = ()
-    seams: Callable | None = None
+    seam: Callable | None = None
+    finish: Callable | None = None
     after: tuple[Delayed, ...] = ()
 
     def build(self) -> Delayed:
-        """The merged result, lazily."""
+        """The joined result, lazily."""
         groups = plan_groups(self.image)
         nodes, keys = self.observe_tasks(groups)
-        if self.seams is not None:
-            keys = self._seam_tasks(self.seams, groups, nodes)
+        if self.seam is not None:
+            keys = self._join_planes(groups, keys, nodes)
+        last = tree(self.name, keys, nodes, _merge)
         root = f"{self.name}-merged"
-        nodes[root] = Alias(root, tree(self.name, keys, nodes, _merge))
+        nodes[root] = (
+            Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
+        )
         return promise(root, nodes, self.after)
 
     def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
@@ -93,22 +98,31 @@ class Pass:
             )  # fmt: skip
         return _fuse_reads(nodes, source), [(f"{self.name}-observe", *g.index) for g in groups]
 
-    def _seam_tasks(
-        self, seams: Callable, groups: Sequence[Group], nodes: dict[Key, GraphNode]
+    def _join_planes(
+        self, groups: Sequence[Group], keys: Sequence[Key], nodes: dict[Key, GraphNode]
     ) -> list[Key]:
-        keys: list[Key] = []
-        for group in groups:
-            t, z, y, x = group.index
-            key = (f"{self.name}-seams", *group.index)
-            right, below = group.place.right, group.place.bottom
-            near = [
-                TaskRef((f"{self.name}-observe", t, z, y + dy, x + dx)) if there else None
-                for dy, dx, there in ((0, 1, right), (1, 0, below), (1, 1, right and below))
-            ]
-            own = TaskRef((f"{self.name}-observe", *group.index))
-            nodes[key] = Task(key, seams, own, *near, *self._arguments())
-            keys.append(key)
-        return keys
+        """Join the rectangles of each plane, four to one, until the plane is one rectangle.
+
+        In a tree of squares few results wait, and they hold edges that go with the side of a square
+        and not with its area.
+        """
+        table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
+        for group, key in zip(groups, keys, strict=True):
+            table[group.index] = key
+        level = 0
+        while table[0, 0].size > 1:
+            frames, planes, height, width = table.shape
+            joined = np.empty((frames, planes, -(-height // 2), -(-width // 2)), dtype=object)
+            for t, z, y, x in np.ndindex(*joined.shape):
+                square = table[t, z, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+                if square.size == 1:
+                    joined[t, z, y, x] = square.item()
+                    continue
+                key = (f"{self.name}-join-{level}", t, z, y, x)
+                nodes[key] = Task(key, _join_square, self.seam, _nested(square), *self._arguments())
+                joined[t, z, y, x] = key
+            table, level = joined, level + 1
+        return list(table.ravel())
 
     def _arguments(self) -> list[Any]:
         return [TaskRef(a.key) if isinstance(a, Delayed) else a for a in self.arguments]
@@ -364,6 +378,18 @@ def tree(
             merged.append(key)
         keys, level = merged, level + 1
     return keys[0]
+
+
+def _join_square(seam: Callable, rows: list[list[Any]], *arguments: Any) -> Any:
+    """One result of up to two by two adjacent ones."""
+
+    def join(parts: Sequence[Any], axis: int) -> Any:
+        total = parts[0]
+        for part in parts[1:]:
+            total = seam(total, part, axis, *arguments)
+        return total
+
+    return join([join(row, -1) for row in rows], -2)
 
 
 def _merge(states: Iterable[Any]) -> Any:

@@ -22,7 +22,7 @@ from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics.artifacts import HOT_SIGMAS
 from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
-from gigaqc.observe import Again, Request, Second
+from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join, plan_groups
 from gigaqc.statistics import Meta, Part, State, Statistics
 
@@ -232,7 +232,7 @@ class _Scan:
         )  # fmt: skip
         first = Pass(
             f"scan-{token}", self.image, self.mask, observing.observe, (request,),
-            observing.observe_seams,
+            observing.join_partials, _state_of,
         )  # fmt: skip
         state = first.build()
         if self.twice:
@@ -246,9 +246,13 @@ class _Scan:
         again = Pass(
             f"again-{token}", self.image, self.mask, observing.observe_again,
             (replace(request, parts=request.parts & Part.RESPONSE), planned),
-            observing.observe_seams_again, (planned,),
+            observing.join_again, after=(planned,),
         )  # fmt: skip
         return join(f"refined-{token}", with_second, state, again.build())
+
+
+def _state_of(partial: Partial) -> State:
+    return partial.state
 
 
 def plan_second(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -87,6 +86,14 @@ class Strips:
             self.right[..., max(self.right.shape[-1] - width, 0) :].copy(),
         )
 
+    def joined(self, other: Strips, axis: int) -> Strips:
+        """Around both blocks, of which the other lies to the right (axis -1) or below (-2)."""
+        if axis == -1:
+            top = _end_to_end(self.top, other.top, -1)
+            return Strips(top, _end_to_end(self.bottom, other.bottom, -1), self.left, other.right)
+        left = _end_to_end(self.left, other.left, -2)
+        return Strips(self.top, other.bottom, left, _end_to_end(self.right, other.right, -2))
+
     def equal(self, value: float) -> Strips:
         """Where the strips hold a value."""
         return Strips(*(_condensed(getattr(self, f.name) == value) for f in fields(self)))
@@ -99,35 +106,50 @@ def _condensed(flags: np.ndarray) -> np.ndarray:
     return flags
 
 
-@dataclass(frozen=True)
-class Partial:
-    """The state of a block, and its edges while they wait for the neighbours."""
+def _end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+    """Two strips as one; without bytes where both are condensed and alike."""
+    if not (any(first.strides) or any(second.strides)) and first.size and second.size:
+        if first.flat[0] == second.flat[0]:
+            shape = list(first.shape)
+            shape[axis] += second.shape[axis]
+            return np.broadcast_to(first.flat[0].copy(), shape)
+    return np.concatenate([first, second], axis=axis)
 
-    state: State
+
+@dataclass(frozen=True)
+class Edges:
+    """Where a rectangle of pixels lies, and its edges while they wait for the neighbours."""
+
     place: Place
     shape: tuple[int, int]
     values: Strips | None = None
     zeros: Strips | None = None
 
+    def joined(self, other: Edges, axis: int) -> Edges:
+        """Of both rectangles, of which the other lies to the right (axis -1) or below (-2)."""
+        side = "right" if axis == -1 else "bottom"
+        shape = list(self.shape)
+        shape[axis] += other.shape[axis]
+        return Edges(
+            replace(self.place, **{side: getattr(other.place, side)}),
+            (shape[0], shape[1]),
+            None if self.values is None or other.values is None
+            else self.values.joined(other.values, axis),
+            None if self.zeros is None or other.zeros is None
+            else self.zeros.joined(other.zeros, axis),
+        )  # fmt: skip
 
-class Edged(Protocol):
-    """What has the edges of a block."""
 
-    @property
-    def place(self) -> Place:
-        """Where the block lies."""
+@dataclass(frozen=True)
+class Partial:
+    """The state of a rectangle of pixels, and its edges."""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Its height and width."""
+    state: State
+    edges: Edges
 
-    @property
-    def values(self) -> Strips | None:
-        """Values along its edges."""
-
-    @property
-    def zeros(self) -> Strips | None:
-        """Where the values along its edges are zero."""
+    def merge(self, other: Partial) -> Partial:
+        """Both states, where the rectangles are planes without a seam between them."""
+        return replace(self, state=self.state.merge(other.state))
 
 
 def to_codes(block: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from gigaqc.observe.blocks import (
     HALO,
     NEIGHBOURHOOD,
     Channels,
+    Edges,
     Partial,
     Place,
     Request,
@@ -186,6 +187,7 @@ def _with_the_rest(
     shape, width = values[0].shape[-2:], 2 * HALO
     if not parts & Part.DEAD:
         keep = parts & (NEIGHBOURHOOD | Part.NEIGHBOURS)
-        return Partial(state, place, shape, Strips.cut(values, place, width) if keep else None)
+        strips = Strips.cut(values, place, width) if keep else None
+        return Partial(state, Edges(place, shape, strips))
     strips = Strips.cut(values, place, 2 * DEAD_HALO)
-    return Partial(state, place, shape, strips.narrowed(width), strips.equal(zero))
+    return Partial(state, Edges(place, shape, strips.narrowed(width), strips.equal(zero)))

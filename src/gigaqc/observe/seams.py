@@ -14,78 +14,63 @@ from gigaqc.distribution import (
     bias_of,
 )
 from gigaqc.kernels import fused
-from gigaqc.observe.blocks import DEAD_HALO, HALO, NEIGHBOURHOOD, Edged, Partial, Request, Strips
+from gigaqc.observe.blocks import (
+    DEAD_HALO,
+    HALO,
+    NEIGHBOURHOOD,
+    Edges,
+    Partial,
+    Place,
+    Request,
+    Strips,
+)
 from gigaqc.observe.tables import Tables, artifacts_of, focus_of
 from gigaqc.statistics import Part, State
 
 
-def observe_seams(
-    own: Partial,
-    right: Partial | None,
-    below: Partial | None,
-    diagonal: Partial | None,
-    request: Request,
-) -> State:
-    """The state of a block together with its seams to the right, below and diagonally below."""
-    state = own.state
-    for seam in seams_of(own, right, below, diagonal):
-        state = state.merge(_observe_seam(seam, own, state, request))
-    return state
+def join_partials(first: Partial, second: Partial, axis: int, request: Request) -> Partial:
+    """One partial of two rectangles; the second lies to the right (axis -1) or below (-2)."""
+    state = first.state.merge(second.state)
+    seam = seam_between(first.edges, second.edges, axis)
+    state = state.merge(_observe_seam(seam, state, request))
+    return Partial(state, first.edges.joined(second.edges, axis))
 
 
 @dataclass(frozen=True)
 class Seam:
-    """Context around a seam and, in it, the pixels that belong to the seam."""
+    """Context around a seam and, in it, the pixels that belong to the seam.
+
+    A seam ends where its rectangles do: what lies nearer to their other edges belongs to the seam
+    that is observed when a neighbour joins there.
+    """
 
     values: np.ndarray | None
     zeros: np.ndarray | None
-    y: int
-    x: int
+    place: Place
     bounds: tuple[int, int, int, int]
     dead_bounds: tuple[int, int, int, int]
-    axis: int | None  # along which pairs cross the seam
+    axis: int  # along which pairs cross the seam
 
 
-def seams_of(
-    own: Edged,
-    right: Edged | None,
-    below: Edged | None,
-    diagonal: Edged | None,
-) -> list[Seam]:
-    """The seams that a block answers for, where it has the neighbours."""
-    place, (height, width) = own.place, own.shape
+def seam_between(first: Edges, second: Edges, axis: int) -> Seam:
+    """The seam between two rectangles; the second lies to the right (axis -1) or below (-2)."""
+    place, (height, width) = first.place, first.shape
     h, d = HALO, DEAD_HALO
-    found = []
-    if right is not None:
+    if axis == -1:
         rows = (d if place.top else 0, height - d if place.bottom else height)
-        found.append(
-            Seam(
-                _beside(own.values, right.values, "right", "left", -1),
-                _beside(own.zeros, right.zeros, "right", "left", -1),
-                place.y, place.x + width - 2 * h,
-                (h, height - h, h, 3 * h), (*rows, d, 3 * d), -1,
-            )
+        return Seam(
+            _beside(first.values, second.values, "right", "left", axis),
+            _beside(first.zeros, second.zeros, "right", "left", axis),
+            replace(place, x=place.x + width - 2 * h),
+            (h, height - h, h, 3 * h), (*rows, d, 3 * d), axis,
         )  # fmt: skip
-    if below is not None:
-        columns = (d if place.left else 0, width - d if place.right else width)
-        found.append(
-            Seam(
-                _beside(own.values, below.values, "bottom", "top", -2),
-                _beside(own.zeros, below.zeros, "bottom", "top", -2),
-                place.y + height - 2 * h, place.x,
-                (h, 3 * h, h, width - h), (d, 3 * d, *columns), -2,
-            )
-        )  # fmt: skip
-    if right is not None and below is not None and diagonal is not None:
-        found.append(
-            Seam(
-                _corner(own.values, right.values, below.values, diagonal.values, 2 * h),
-                _corner(own.zeros, right.zeros, below.zeros, diagonal.zeros, 2 * d),
-                place.y + height - 2 * h, place.x + width - 2 * h,
-                (h, 3 * h, h, 3 * h), (d, 3 * d, d, 3 * d), None,
-            )
-        )  # fmt: skip
-    return found
+    columns = (d if place.left else 0, width - d if place.right else width)
+    return Seam(
+        _beside(first.values, second.values, "bottom", "top", axis),
+        _beside(first.zeros, second.zeros, "bottom", "top", axis),
+        replace(place, y=place.y + height - 2 * h),
+        (h, 3 * h, h, width - h), (d, 3 * d, *columns), axis,
+    )  # fmt: skip
 
 
 def _beside(
@@ -96,25 +81,14 @@ def _beside(
     return np.concatenate([getattr(mine, edge), getattr(other, other_edge)], axis=axis)
 
 
-def _corner(
-    own: Strips | None, right: Strips | None, below: Strips | None, diagonal: Strips | None, n: int
-) -> np.ndarray | None:
-    if own is None or right is None or below is None or diagonal is None:
-        return None
-    upper = np.concatenate([own.bottom[..., -n:], right.bottom[..., :n]], axis=-1)
-    lower = np.concatenate([below.top[..., -n:], diagonal.top[..., :n]], axis=-1)
-    return np.concatenate([upper, lower], axis=-2)
-
-
-def _observe_seam(seam: Seam, own: Partial, state: State, request: Request) -> State:
+def _observe_seam(seam: Seam, state: State, request: Request) -> State:
     """Sums of the centres and pairs of a seam, about the shift of `state`."""
     channels = len(state.shift)
-    here = replace(own.place, y=seam.y, x=seam.x)
     wanted = replace(request, parts=request.parts & NEIGHBOURHOOD)
     tables: list[Tables] = []
     if seam.values is not None:
         shape = seam.values.shape[1:]
-        tables = [Tables(shape, here, wanted, seam.bounds) for _ in range(channels)]
+        tables = [Tables(shape, seam.place, wanted, seam.bounds) for _ in range(channels)]
         if wanted.parts and seam.bounds[0] < seam.bounds[1] and seam.bounds[2] < seam.bounds[3]:
             for table, values in zip(tables, seam.values, strict=True):
                 table.sweep(values, upright=seam.axis == -1)
@@ -130,7 +104,7 @@ def _observe_seam(seam: Seam, own: Partial, state: State, request: Request) -> S
         artifacts = artifacts_of(tables, wanted.parts) if tables else None
         artifacts = artifacts or states.Artifacts(none, none, none, zero, zero)
         added = replace(added, artifacts=replace(artifacts, dead=_dead(seam, channels)))
-    if request.parts & Part.NEIGHBOURS and seam.axis is not None:
+    if request.parts & Part.NEIGHBOURS:
         added = replace(added, neighbours=_crossing_pairs(seam, state, request))
     return added
 

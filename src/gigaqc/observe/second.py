@@ -12,8 +12,8 @@ from gigaqc.distribution import (
     layout_of,
 )
 from gigaqc.kernels import accumulate, fused
-from gigaqc.observe.blocks import HALO, Channels, Place, Request, Strips, finite_values
-from gigaqc.observe.seams import seams_of
+from gigaqc.observe.blocks import HALO, Channels, Edges, Place, Request, Strips, finite_values
+from gigaqc.observe.seams import seam_between
 from gigaqc.statistics import Part
 
 
@@ -32,15 +32,12 @@ class Again:
 
     refined: tuple[Refined, ...]
     hot: np.ndarray
-    place: Place
-    shape: tuple[int, int]
-    values: Strips | None = None
-    zeros: Strips | None = None
+    edges: Edges
 
     def merge(self, other: Again) -> Again:
-        """What both blocks gave; edges are done with."""
+        """What both gave, where there is no seam between them."""
         refined = tuple(a.merge(b) for a, b in zip(self.refined, other.refined, strict=True))
-        return replace(self, refined=refined, hot=self.hot + other.hot, values=None)
+        return replace(self, refined=refined, hot=self.hot + other.hot)
 
 
 def observe_again(
@@ -69,7 +66,7 @@ def observe_again(
         hot.append(_hot(plane, (1, shape[0] - 1, 1, shape[1] - 1), second, c))
         planes.append(plane)
     strips = Strips.cut(planes, place, 2 * HALO) if planes else None
-    return Again(tuple(refined), np.array(hot, "i8"), place, shape, strips)
+    return Again(tuple(refined), np.array(hot, "i8"), Edges(place, shape, strips))
 
 
 def _hot(planes: np.ndarray, bounds: tuple, second: Second, channel: int) -> int:
@@ -79,18 +76,12 @@ def _hot(planes: np.ndarray, bounds: tuple, second: Second, channel: int) -> int
     return sum(fused.hot_plane(p, bounds, limit, unit) for frame in planes for p in frame)
 
 
-def observe_seams_again(
-    own: Again,
-    right: Again | None,
-    below: Again | None,
-    diagonal: Again | None,
-    request: Request,
-    second: Second,
-) -> Again:
-    """Add the hot pixels of the seams to the right, below and diagonally below."""
-    hot = own.hot.copy()
-    for seam in seams_of(own, right, below, diagonal):
-        if request.parts & Part.RESPONSE and seam.values is not None:
-            for c, planes in enumerate(seam.values):
-                hot[c] += _hot(np.ascontiguousarray(planes), seam.bounds, second, c)
-    return replace(own, hot=hot, values=None)
+def join_again(first: Again, second: Again, axis: int, request: Request, plan: Second) -> Again:
+    """One of two rectangles, with the hot pixels of the seam between them."""
+    both = first.merge(second)
+    hot = both.hot.copy()
+    seam = seam_between(first.edges, second.edges, axis)
+    if request.parts & Part.RESPONSE and seam.values is not None:
+        for c, planes in enumerate(seam.values):
+            hot[c] += _hot(np.ascontiguousarray(planes), seam.bounds, plan, c)
+    return Again(both.refined, hot, first.edges.joined(second.edges, axis))
