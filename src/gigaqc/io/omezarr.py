@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError, ReadError
+from gigaqc.io.direct import direct
 from gigaqc.io.lazy import RawImage
 from gigaqc.io.location import Location, natural_key, stem
 from gigaqc.io.units import in_one_unit
@@ -57,7 +58,9 @@ class ZarrReader:
         if isinstance(node, zarr.Array):
             if level:
                 raise ParameterError(f"level: {self._source} has no levels; got {level}, pass 0.")
-            return RawImage(array=node, element=name, chunks=node.chunks, dims=_array_dims(node))
+            return RawImage(
+                array=direct(node), element=name, chunks=node.chunks, dims=_array_dims(node)
+            )
         return self._multiscale(node, name, level)
 
     def _node(self, path: str) -> Any:
@@ -137,7 +140,7 @@ class ZarrReader:
         finest = _scales(multiscale, multiscale["datasets"][0], array.ndim)
         sizes, unit = _pixel_size(dims, units, scales, finest)
         return RawImage(
-            array=array,
+            array=direct(array),
             element=name,
             chunks=array.chunks,
             dims=dims,

@@ -108,11 +108,11 @@ def _condensed(flags: np.ndarray) -> np.ndarray:
 
 def _end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
     """Two strips as one; without bytes where both are condensed and alike."""
-    if not (any(first.strides) or any(second.strides)) and first.size and second.size:
-        if first.flat[0] == second.flat[0]:
-            shape = list(first.shape)
-            shape[axis] += second.shape[axis]
-            return np.broadcast_to(first.flat[0].copy(), shape)
+    condensed = first.size and second.size and not any(first.strides + second.strides)
+    if condensed and first.flat[0] == second.flat[0]:
+        shape = list(first.shape)
+        shape[axis] += second.shape[axis]
+        return np.broadcast_to(first.flat[0].copy(), shape)
     return np.concatenate([first, second], axis=axis)
 
 
