@@ -161,7 +161,7 @@ def _raw(stored: bytes, out: np.ndarray) -> int:
 def _zstd(stored: bytes, out: np.ndarray) -> int:
     import imagecodecs
 
-    return len(imagecodecs.zstd_decode(stored, out=memoryview(out)))
+    return len(imagecodecs.zstd_decode(stored, out=out.data))
 
 
 def _blosc(stored: bytes, out: np.ndarray) -> int:
@@ -170,7 +170,7 @@ def _blosc(stored: bytes, out: np.ndarray) -> int:
     # Its decoder believes the length that the header tells, and would read beyond the file.
     if int.from_bytes(stored[12:16], "little") != len(stored):
         raise ValueError(f"its file has {len(stored)} bytes, its header tells of another number")
-    return len(imagecodecs.blosc_decode(stored, numthreads=1, out=memoryview(out)))
+    return len(imagecodecs.blosc_decode(stored, numthreads=1, out=out.data))
 
 
 def _inflate(window: int) -> Callable[[bytes, np.ndarray], int]:
