@@ -20,6 +20,7 @@ import gigaqc as gq
 from gigaqc import passes, testing
 from gigaqc.image import as_image
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
+from gigaqc.tissue import REACH
 
 SHAPE, CHUNKS = (3, 150, 140), (1, 33, 40)
 GRID = math.prod(-(-n // c) for n, c in zip(SHAPE[1:], CHUNKS[1:], strict=True))
@@ -200,10 +201,10 @@ def test_one_task_a_group(tmp_path: Path, dtype: str, tissue: bool) -> None:
     assert len(keys) - len(by_task) - len(tree) <= 4 * passes_of(array) + 2
     if tissue:
         found = gq.tissue_integrity(array, 0, method="otsu")
-        own = [k for k in found.__dask_graph__() if "tissue-" in str(k) and "-plane" not in str(k)]
-        regions = len(passes.plan_groups(as_image(array).isel(c=[0])))
-        reads = [k for k in own if isinstance(k, tuple) and k[0].endswith(("-observe", "-blurred"))]
-        assert len(reads) == 2 * regions
+        own = {k for k in found.__dask_graph__() if isinstance(k, tuple) and "tissue-" in k[0]}
+        regions = len(passes.plan_groups(as_image(array).isel(c=[0]), 2 * REACH + 1))
+        assert len([k for k in own if k[0].endswith("-observe")]) == regions
+        assert len(own) < 2 * regions
 
 
 def test_every_lazy_call_is_lazy(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class Pass:
     first, second, axis, *arguments)`` makes one result of two adjacent rectangles of a plane, of
     which the second lies to the right (axis -1) or below (axis -2), and ``merge`` adds planes.
     `arguments` are values or keys of `after`, and nothing of the pass, reading included, runs
-    before `after` is done. ``finish`` is applied to the last result.
+    before `after` is done. ``finish`` is applied to the last result. Groups with neighbours have
+    sides of at least `smallest` pixels: what a seam needs of them.
     """
 
     name: str
@@ -65,15 +66,16 @@ class Pass:
     arguments: tuple[Any, ...] = ()
     seam: Callable | None = None
     finish: Callable | None = None
+    smallest: int = SMALLEST_SIDE
     after: tuple[Delayed, ...] = ()
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
-        groups = plan_groups(self.image)
+        groups = plan_groups(self.image, self.smallest)
         nodes, keys = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
-        last = tree(self.name, keys, nodes, _merge)
+        last = _tree(self.name, keys, nodes)
         root = f"{self.name}-merged"
         nodes[root] = (
             Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
@@ -142,11 +144,11 @@ def promise(root: str, nodes: Mapping[Key, GraphNode], after: Sequence[Delayed])
     return Delayed(root, graph, layer=root)
 
 
-def plan_groups(image: xr.DataArray) -> list[Group]:
+def plan_groups(image: xr.DataArray, smallest: int = SMALLEST_SIDE) -> list[Group]:
     """Which chunks each task reads: whole chunks, all channels, worth a task's overhead.
 
     Neighbouring chunks of a plane are joined to about `GROUP_VALUES` values; planes of small images
-    are joined too. A block with neighbours is never narrower than what the seams need.
+    are joined too. A block with neighbours is never narrower than `smallest`, for the seams' sake.
     """
     sizes = {d: image.sizes.get(d, 1) for d in DIMS}
     chunks = {d: image.chunksizes[d] if d in image.dims else (1,) for d in DIMS}
@@ -154,8 +156,8 @@ def plan_groups(image: xr.DataArray) -> list[Group]:
     side = math.isqrt(target)
     wide = min(sizes["x"], max(side, max(chunks["x"])))
     runs = {
-        "x": group_chunks(chunks["x"], side, SMALLEST_SIDE),
-        "y": group_chunks(chunks["y"], max(target // wide, 1), SMALLEST_SIDE),
+        "x": group_chunks(chunks["x"], side, smallest),
+        "y": group_chunks(chunks["y"], max(target // wide, 1), smallest),
     }
     area = max(r.size for r in runs["y"]) * max(r.size for r in runs["x"])
     runs["z"] = group_chunks(chunks["z"], max(target // area, 1))
@@ -361,11 +363,8 @@ def _joined(pieces: Any, axes: Sequence[int], source: _Source | None) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
 
 
-def tree(
-    name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode],
-    function: Callable[[list[Any]], Any], index: tuple[int, ...] = (),
-) -> Key:  # fmt: skip
-    """Join neighbours in order, a few at a time, and say under which key all are joined.
+def _tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:
+    """Merge results in order, a few at a time, and say under which key all are merged.
 
     The tree is fixed, so that the same chunking gives the same bits on any scheduler.
     """
@@ -373,8 +372,8 @@ def tree(
     while len(keys) > 1:
         merged: list[Key] = []
         for k in range(0, len(keys), FAN_IN):
-            key: Key = (f"{name}-merge-{level}", *index, k // FAN_IN)
-            nodes[key] = Task(key, function, List(*(TaskRef(n) for n in keys[k : k + FAN_IN])))
+            key: Key = (f"{name}-merge-{level}", k // FAN_IN)
+            nodes[key] = Task(key, _merge, List(*(TaskRef(n) for n in keys[k : k + FAN_IN])))
             merged.append(key)
         keys, level = merged, level + 1
     return keys[0]

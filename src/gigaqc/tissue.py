@@ -1,31 +1,30 @@
 """The tissue pass: one channel, read once more, becomes a mask and areas of its pieces.
 
 Each task thresholds its group of chunks and labels the pieces of each plane; pieces meet at the
-seams. A blur reaches beyond a group: what lies far from the neighbours is decided when the group is
-read and kept as bits, the rest waits, as strips of pixels, until the neighbours are read. So no
-chunk is read twice, and what waits is an eighth of a byte a pixel.
+seams. A blur reaches beyond a group, so with one a group decides only what lies far from its
+neighbours, and keeps strips of pixels; where two rectangles meet, the pixels between what they have
+decided are blurred, labelled, and joined to the pieces at both sides. So no chunk is read twice,
+and what waits goes with the edges of a rectangle and not with its area.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.base import tokenize
 from dask.delayed import Delayed
-from dask.typing import Key
 
 from gigaqc.errors import ParameterError
 from gigaqc.image import DIMS
 from gigaqc.kernels import components
 from gigaqc.kernels.components import BlockComponents
 from gigaqc.kernels.transform import gaussian_blur, gaussian_radius
-from gigaqc.observe import Place, Strips
-from gigaqc.passes import Group, Pass, join, plan_groups, promise, tree
+from gigaqc.observe import Edges, Place, Strips, beside
+from gigaqc.passes import Pass, join
 from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Statistics
 
@@ -34,7 +33,6 @@ SIGMA = 2.0  # pixels
 MIN_SIZE = 64  # pixels of a piece that counts, after the blur
 REACH = gaussian_radius(SIGMA)
 _BAND = 128  # rows that are blurred at once: float64 that stays in the cache
-_DIRECTIONS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def tissue_pass(
         mask = mask.isel(c=only)
     threshold = _threshold(statistics, channel_in_statistics, method)
     token = tokenize(image.data.name, None if mask is None else mask.data.name, method, threshold)
-    return _TissuePass(f"tissue-{token}", image, mask, threshold, method).build()
+    return _build(f"tissue-{token}", image, mask, threshold, method)
 
 
 def check_method(method: str) -> None:
@@ -118,7 +116,7 @@ def mask_pass(tissue: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
         whole, _ = xr.broadcast(tissue, mask)
         tissue = whole.transpose(*(d for d in DIMS if d in whole.dims)).chunk(mask.chunksizes)
     token = tokenize(tissue.data.name, None if mask is None else mask.data.name)
-    return _TissuePass(f"tissue-{token}", tissue, mask, 0.5, "median").build()
+    return _build(f"tissue-{token}", tissue, mask, 0.5, "median")
 
 
 def _one_channel(mask: xr.DataArray) -> xr.DataArray:
@@ -141,97 +139,93 @@ def _threshold(
     return join(name, threshold_of, promised, channel, method)
 
 
-@dataclass(frozen=True)
-class _TissuePass:
-    """The graph: read (and blur), label, merge along x, along y, and over planes."""
-
-    name: str
-    image: xr.DataArray
-    mask: xr.DataArray | None
-    threshold: Delayed | float
-    method: Method
-
-    @property
-    def after(self) -> tuple[Delayed, ...]:
-        return (self.threshold,) if isinstance(self.threshold, Delayed) else ()
-
-    def build(self) -> Delayed:
-        groups = plan_groups(self.image)
-        observe = _label_above if self.method == "median" else _begin_blur
-        reading = Pass(
-            self.name, self.image, self.mask, observe, (self.threshold,), after=self.after
-        )
-        nodes, keys = reading.observe_tasks(groups)
-        if self.method == "otsu":
-            keys = self._blur_tasks(groups, nodes)
-        table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
-        for group, key in zip(groups, keys, strict=True):
-            table[group.index] = key
-        planes = []
-        for t, z in np.ndindex(*table.shape[:2]):
-            rows = [
-                tree(f"{self.name}-row", row, nodes, _beside, (t, z, y))
-                for y, row in enumerate(table[t, z])
-            ]
-            planes.append(tree(f"{self.name}-plane", rows, nodes, _below, (t, z)))
-        root = f"{self.name}-areas"
-        nodes[root] = Task(root, _areas, List(*(TaskRef(key) for key in planes)))
-        return promise(root, nodes, self.after)
-
-    def _blur_tasks(self, groups: Sequence[Group], nodes: dict[Key, GraphNode]) -> list[Key]:
-        read = {g.index: TaskRef((f"{self.name}-observe", *g.index)) for g in groups}
-        threshold = self.threshold
-        level = TaskRef(threshold.key) if isinstance(threshold, Delayed) else threshold
-        keys: list[Key] = []
-        for t, z, y, x in read:
-            key = (f"{self.name}-blurred", t, z, y, x)
-            near = [read.get((t, z, y + dy, x + dx)) for dy, dx in _DIRECTIONS]
-            nodes[key] = Task(key, _finish_blur, read[t, z, y, x], List(*near), level)
-            keys.append(key)
-        return keys
+def _build(
+    name: str,
+    image: xr.DataArray,
+    mask: xr.DataArray | None,
+    threshold: Delayed | float,
+    method: Method,
+) -> Delayed:
+    """The graph: read (and blur), label, join rectangles, add planes."""
+    return Pass(
+        name, image, mask, _label_above if method == "median" else _begin_blur, (threshold,),
+        seam=_join, finish=_areas, smallest=2 * REACH + 1,
+        after=(threshold,) if isinstance(threshold, Delayed) else (),
+    ).build()  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Pieces:
-    """Valid pixels of a rectangle, and the pieces of tissue in each of its planes."""
+    """Valid pixels of a rectangle, and the pieces of tissue in each of its planes.
+
+    With a blur the pieces are of what is decided: all but `REACH` pixels at sides with neighbours.
+    """
 
     valid: int
     planes: tuple[BlockComponents, ...]
+    edges: Edges
+
+    def merge(self, other: _Pieces) -> _Pieces:
+        """Of other planes too."""
+        return _Pieces(self.valid + other.valid, self.planes + other.planes, self.edges)
 
 
-def _beside(pieces: list[_Pieces]) -> _Pieces:
-    return _merge_line(pieces, axis=1)
+def _join(first: _Pieces, second: _Pieces, axis: int, threshold: float) -> _Pieces:
+    """Of two rectangles, of which the second lies to the right (axis -1) or below (axis -2)."""
+    parts = [first.planes, second.planes]
+    if first.edges.values is not None:
+        parts.insert(1, _between(first.edges, second.edges, axis, threshold))
+    planes = tuple(components.merge_line(line, axis + 2) for line in zip(*parts, strict=True))
+    edges = first.edges.joined(second.edges, axis)
+    return _Pieces(first.valid + second.valid, planes, edges)
 
 
-def _below(pieces: list[_Pieces]) -> _Pieces:
-    return _merge_line(pieces, axis=0)
+def _between(
+    first: Edges, second: Edges, axis: int, threshold: float
+) -> tuple[BlockComponents, ...]:
+    """Pieces among the pixels that neither of two rectangles could decide alone."""
+    place, (height, width) = first.place, first.shape
+    if axis == -1:
+        pixels = beside(first.values, second.values, "right", "left", axis)
+        inside = beside(first.flags, second.flags, "right", "left", axis)
+        around = _Rectangle(0, height, 0, 4 * REACH)
+        core = replace(_decided(place, height, width), left=REACH, right=3 * REACH)
+        place = replace(place, left=True, right=True)
+    else:
+        pixels = beside(first.values, second.values, "bottom", "top", axis)
+        inside = beside(first.flags, second.flags, "bottom", "top", axis)
+        around = _Rectangle(0, 4 * REACH, 0, width)
+        core = replace(_decided(place, height, width), top=REACH, bottom=3 * REACH)
+        place = replace(place, top=True, bottom=True)
+    assert pixels is not None
+    positive = _blurred_above(pixels[0], core, around, threshold)
+    if inside is not None:
+        positive &= inside[0][core.within(around)]
+    return _label(positive, place, MIN_SIZE)
 
 
-def _merge_line(pieces: Sequence[_Pieces], axis: int) -> _Pieces:
-    planes = zip(*(p.planes for p in pieces), strict=True)
-    return _Pieces(
-        sum(p.valid for p in pieces), tuple(components.merge_line(line, axis) for line in planes)
-    )
+def _decided(place: Place, height: int, width: int) -> _Rectangle:
+    """The pixels of a rectangle whose blur reaches into no neighbour."""
+    return _Rectangle(
+        REACH * place.top, height - REACH * place.bottom,
+        REACH * place.left, width - REACH * place.right,
+    )  # fmt: skip
 
 
-def _areas(pieces: Sequence[_Pieces]) -> TissueMask:
-    total = TissueMask(0, 0, 0, 0, 0)
-    for piece in pieces:
-        total = total.merge(TissueMask(piece.valid, 0, 0, 0, 0))
-        for plane in map(components.finish, piece.planes):
-            total = total.merge(
-                TissueMask(
-                    0, plane.area_total, plane.n_components, plane.area_counted, plane.largest
-                )
-            )
+def _areas(pieces: _Pieces) -> TissueMask:
+    total = TissueMask(pieces.valid, 0, 0, 0, 0)
+    for plane in map(components.finish, pieces.planes):
+        total = total.merge(
+            TissueMask(0, plane.area_total, plane.n_components, plane.area_counted, plane.largest)
+        )
     return total
 
 
-def _label(positive: np.ndarray, place: Place, valid: int, min_size: int) -> _Pieces:
+def _label(positive: np.ndarray, place: Place, min_size: int) -> tuple[BlockComponents, ...]:
     """Pieces of each plane of a (t, z, y, x) mask."""
     sides = (place.top, place.bottom, place.left, place.right)
     planes = positive.reshape(-1, *positive.shape[-2:])
-    return _Pieces(valid, tuple(components.label_block(p, min_size, sides) for p in planes))
+    return tuple(components.label_block(p, min_size, sides) for p in planes)
 
 
 def _counting(block: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
@@ -253,10 +247,12 @@ def _label_above(
     mask = None if masks is None else masks[0]
     counting = _counting(block, mask)
     positive = _exceeds(block, threshold)
-    if counting is None:
-        return _label(positive, place, block.size, min_size=1)
-    positive &= counting
-    return _label(positive, place, int(np.count_nonzero(counting)), min_size=1)
+    valid = block.size
+    if counting is not None:
+        positive &= counting
+        valid = int(np.count_nonzero(counting))
+    edges = Edges(place, (block.shape[-2], block.shape[-1]))
+    return _Pieces(valid, _label(positive, place, min_size=1), edges)
 
 
 def _exceeds(block: np.ndarray, threshold: float) -> np.ndarray:
@@ -267,22 +263,6 @@ def _exceeds(block: np.ndarray, threshold: float) -> np.ndarray:
         return block > int(np.floor(threshold))
     # Not a Python float, which numpy would round to the type of the block.
     return block > np.float64(threshold)
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """A group of which only the rim is still to be blurred.
-
-    `positive` and `counting` are packed bits of (t, z, y, x); `strips` are the pixels near the
-    neighbours, as wide as blurring the rim asks for.
-    """
-
-    place: Place
-    shape: tuple[int, ...]
-    valid: int
-    positive: np.ndarray
-    counting: np.ndarray | None
-    strips: Strips
 
 
 @dataclass(frozen=True)
@@ -307,11 +287,6 @@ class _Rectangle:
             min(self.right + by, limits.right),
         )
 
-    def meet(self, other: _Rectangle) -> _Rectangle | None:
-        """What both cover."""
-        both = self.grown(0, other)
-        return both if min(both.shape) > 0 else None
-
     def within(self, frame: _Rectangle) -> tuple[Any, ...]:
         """Its place in an array that covers `frame`."""
         return (
@@ -323,7 +298,7 @@ class _Rectangle:
 
 def _begin_blur(
     channels: Iterable[np.ndarray], masks: list[np.ndarray] | None, place: Place, threshold: float
-) -> _Begun:
+) -> _Pieces:
     """What a task that reads does: all that needs no neighbour."""
     (block,) = channels
     mask = None if masks is None else masks[0]
@@ -331,26 +306,23 @@ def _begin_blur(
         block = np.where(np.isinf(block), block.dtype.type(np.nan), block)
     counting = _counting(block, mask)
     height, width = block.shape[-2:]
-    whole = _Rectangle(0, height, 0, width)
-    inner = _Rectangle(
-        REACH * place.top, height - REACH * place.bottom,
-        REACH * place.left, width - REACH * place.right,
-    )  # fmt: skip
-    positive = np.zeros(block.shape, bool)
-    if not np.isnan(threshold) and min(inner.shape) > 0:
-        for top in range(inner.top, inner.bottom, _BAND):
-            band = _Rectangle(top, min(top + _BAND, inner.bottom), inner.left, inner.right)
-            around = band.grown(REACH, whole)
-            pixels = block[around.within(whole)]
-            positive[band.within(whole)] = _blurred_above(pixels, band, around, threshold)
-    return _Begun(
+    whole, inner = _Rectangle(0, height, 0, width), _decided(place, height, width)
+    positive = np.empty(block.shape[:-2] + inner.shape, bool)
+    for top in range(inner.top, inner.bottom, _BAND):
+        band = replace(inner, top=top, bottom=min(top + _BAND, inner.bottom))
+        around = band.grown(REACH, whole)
+        pixels = block[around.within(whole)]
+        positive[band.within(inner)] = _blurred_above(pixels, band, around, threshold)
+    if mask is not None:
+        positive &= mask[inner.within(whole)]
+    edges = Edges(
         place,
-        block.shape,
-        block.size if counting is None else int(np.count_nonzero(counting)),
-        np.packbits(positive, axis=-1),
-        None if counting is None else np.packbits(counting, axis=-1),
+        (height, width),
         Strips.cut([block], place, 2 * REACH),
+        None if mask is None else Strips.cut([mask], place, 2 * REACH),
     )
+    valid = block.size if counting is None else int(np.count_nonzero(counting))
+    return _Pieces(valid, _label(positive, place, MIN_SIZE), edges)
 
 
 def _blurred_above(
@@ -361,74 +333,10 @@ def _blurred_above(
         core.top - around.top, around.bottom - core.bottom,
         core.left - around.left, around.right - core.right,
     )  # fmt: skip
-    above = np.empty(pixels.shape[:-2] + core.shape, bool)
+    above = np.zeros(pixels.shape[:-2] + core.shape, bool)
+    if np.isnan(threshold):
+        return above
     for index in np.ndindex(*pixels.shape[:-2]):
         # In float64 whatever came: a float32 blur would decide pixels at the threshold.
         above[index] = gaussian_blur(pixels[index].astype("f8"), SIGMA, halo) > threshold
     return above
-
-
-def _finish_blur(own: _Begun, near: Sequence[_Begun | None], threshold: float) -> _Pieces:
-    """Blur the rim of a group from the strips of its neighbours, and label its pieces."""
-    height, width = own.shape[-2:]
-    positive = np.unpackbits(own.positive, axis=-1, count=width).view(bool)
-    if not np.isnan(threshold):
-        strips = list(_strips_around(own, dict(zip(_DIRECTIONS, near, strict=True))))
-        whole, place = _Rectangle(0, height, 0, width), own.place
-        limits = _Rectangle(
-            -REACH * place.top, height + REACH * place.bottom,
-            -REACH * place.left, width + REACH * place.right,
-        )  # fmt: skip
-        for band in _rim(place, height, width):
-            around = band.grown(REACH, limits)
-            pixels = _assembled(around, strips)
-            positive[band.within(whole)] = _blurred_above(pixels, band, around, threshold)
-    if own.counting is not None:
-        positive &= np.unpackbits(own.counting, axis=-1, count=width).view(bool)
-    return _label(positive, own.place, own.valid, MIN_SIZE)
-
-
-def _rim(place: Place, height: int, width: int) -> Iterator[_Rectangle]:
-    """Pixels of a group whose blur reaches into a neighbour; corners come twice, to no harm."""
-    if place.top:
-        yield _Rectangle(0, REACH, 0, width)
-    if place.bottom:
-        yield _Rectangle(height - REACH, height, 0, width)
-    if place.left:
-        yield _Rectangle(0, height, 0, REACH)
-    if place.right:
-        yield _Rectangle(0, height, width - REACH, width)
-
-
-def _strips_around(
-    own: _Begun, near: Mapping[tuple[int, int], _Begun | None]
-) -> Iterator[tuple[_Rectangle, np.ndarray]]:
-    """The strips of a group and its neighbours, and where they lie."""
-    for (dy, dx), begun in {(0, 0): own, **near}.items():
-        if begun is None:
-            continue
-        height, width = begun.shape[-2:]
-        top = (0, own.shape[-2], -height)[dy]
-        left = (0, own.shape[-1], -width)[dx]
-        bottom, right = top + height, left + width
-        strips = begun.strips
-        for strip, y, x in (
-            (strips.top, top, left),
-            (strips.bottom, bottom - strips.bottom.shape[-2], left),
-            (strips.left, top, left),
-            (strips.right, top, right - strips.right.shape[-1]),
-        ):
-            if strip.size:
-                rows, columns = strip.shape[-2:]
-                yield _Rectangle(y, y + rows, x, x + columns), strip[0]
-
-
-def _assembled(wanted: _Rectangle, strips: Sequence[tuple[_Rectangle, np.ndarray]]) -> np.ndarray:
-    """The pixels of a rectangle that strips cover."""
-    first = strips[0][1]
-    out = np.empty(first.shape[:-2] + wanted.shape, first.dtype)
-    for covers, strip in strips:
-        shared = wanted.meet(covers)
-        if shared is not None:
-            out[shared.within(wanted)] = strip[shared.within(covers)]
-    return out

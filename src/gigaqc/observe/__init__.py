@@ -8,7 +8,7 @@ rectangles when it makes them one: every centre is counted once, and no pixel is
 
 from gigaqc.observe.blocks import SMALLEST_SIDE, Channels, Edges, Partial, Place, Request, Strips
 from gigaqc.observe.first import observe
-from gigaqc.observe.seams import join_partials
+from gigaqc.observe.seams import beside, join_partials
 from gigaqc.observe.second import Again, Second, join_again, observe_again
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Request",
     "Second",
     "Strips",
+    "beside",
     "join_again",
     "join_partials",
     "observe",

@@ -118,12 +118,16 @@ def _end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Edges:
-    """Where a rectangle of pixels lies, and its edges while they wait for the neighbours."""
+    """Where a rectangle of pixels lies, and its edges while they wait for the neighbours.
+
+    `flags` are what the pass needs to know of the pixels there beside their values: in a scan,
+    whether they are zero; for the tissue, whether they lie inside the mask.
+    """
 
     place: Place
     shape: tuple[int, int]
     values: Strips | None = None
-    zeros: Strips | None = None
+    flags: Strips | None = None
 
     def joined(self, other: Edges, axis: int) -> Edges:
         """Of both rectangles, of which the other lies to the right (axis -1) or below (-2)."""
@@ -135,8 +139,8 @@ class Edges:
             (shape[0], shape[1]),
             None if self.values is None or other.values is None
             else self.values.joined(other.values, axis),
-            None if self.zeros is None or other.zeros is None
-            else self.zeros.joined(other.zeros, axis),
+            None if self.flags is None or other.flags is None
+            else self.flags.joined(other.flags, axis),
         )  # fmt: skip
 
 

@@ -59,23 +59,24 @@ def seam_between(first: Edges, second: Edges, axis: int) -> Seam:
     if axis == -1:
         rows = (d if place.top else 0, height - d if place.bottom else height)
         return Seam(
-            _beside(first.values, second.values, "right", "left", axis),
-            _beside(first.zeros, second.zeros, "right", "left", axis),
+            beside(first.values, second.values, "right", "left", axis),
+            beside(first.flags, second.flags, "right", "left", axis),
             replace(place, x=place.x + width - 2 * h),
             (h, height - h, h, 3 * h), (*rows, d, 3 * d), axis,
         )  # fmt: skip
     columns = (d if place.left else 0, width - d if place.right else width)
     return Seam(
-        _beside(first.values, second.values, "bottom", "top", axis),
-        _beside(first.zeros, second.zeros, "bottom", "top", axis),
+        beside(first.values, second.values, "bottom", "top", axis),
+        beside(first.flags, second.flags, "bottom", "top", axis),
         replace(place, y=place.y + height - 2 * h),
         (h, 3 * h, h, width - h), (d, 3 * d, *columns), axis,
     )  # fmt: skip
 
 
-def _beside(
+def beside(
     mine: Strips | None, other: Strips | None, edge: str, other_edge: str, axis: int
 ) -> np.ndarray | None:
+    """The strips at both sides of a seam, as one array."""
     if mine is None or other is None:
         return None
     return np.concatenate([getattr(mine, edge), getattr(other, other_edge)], axis=axis)
