@@ -85,20 +85,26 @@ class Pass:
     def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
         """Tasks that read and observe, and the key of each group's."""
         image, mask = self.image, self.mask
-        keys, source = owned(image.data, self.name, self.after)
+        table, source = owned(image.data, self.name, self.after)
         if mask is not None:
-            mask_keys, more = owned(mask.data, self.name + "-mask", self.after)
-            source = source | more
+            mask_table, more = owned(mask.data, self.name + "-mask", self.after)
+            source |= more
+        keys: list[Key] = [(f"{self.name}-observe", *g.index) for g in groups]
+        pixels = [Pieces.of(image, table, g) for g in groups]
+        masks = [None if mask is None else Pieces.of(mask, mask_table, g) for g in groups]
+        needed = [list(_keys_of(*pieces)) for pieces in zip(pixels, masks, strict=True)]
+        users = _users(needed, source)
         nodes: dict[Key, GraphNode] = {}
-        for group in groups:
-            key = (f"{self.name}-observe", *group.index)
-            nodes[key] = Task(
-                key, _observe_group, self.observe, pieces(image, keys, group), tuple(image.dims),
-                None if mask is None else pieces(mask, mask_keys, group),
-                None if mask is None else tuple(mask.dims),
-                group.place, *self._arguments(),
-            )  # fmt: skip
-        return _fuse_reads(nodes, source), [(f"{self.name}-observe", *g.index) for g in groups]
+        arguments = self._arguments()
+        for k, group in enumerate(groups):
+            inside, outside = _fused_reads(needed[k], source, users)
+            reading = _Reading(self.observe, pixels[k], masks[k], group.place, inside, outside)
+            refs = (TaskRef(name) for name in outside)
+            nodes[keys[k]] = Task(
+                keys[k], _observe_group, reading, len(arguments), *arguments, *refs
+            )
+        _add_needed(nodes, source)
+        return nodes, keys
 
     def _join_planes(
         self, groups: Sequence[Group], keys: Sequence[Key], nodes: dict[Key, GraphNode]
@@ -121,7 +127,7 @@ class Pass:
                     joined[t, z, y, x] = square.item()
                     continue
                 key = (f"{self.name}-join-{level}", t, z, y, x)
-                nodes[key] = Task(key, _join_square, self.seam, _nested(square), *self._arguments())
+                nodes[key] = Task(key, _join_square, self.seam, _refs(square), *self._arguments())
                 joined[t, z, y, x] = key
             table, level = joined, level + 1
         return list(table.ravel())
@@ -204,7 +210,7 @@ def owned(
             nodes[fresh[key]] = Task(fresh[key], _when_done, node, *waits)
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
-        table[index] = _renamed((array.name, *index), name)
+        table[index] = fresh[array.name, *index]
     return table, nodes
 
 
@@ -219,86 +225,103 @@ def _when_done(value: Any, *_: Any) -> Any:
     return value
 
 
-def pieces(image: xr.DataArray, keys: np.ndarray, group: Group) -> Any:
-    """Nested lists of the chunks of a group: by channel, then in the order of the other dims."""
-    runs = dict(zip(_PLACES, group.runs, strict=True))
-    where = []
-    for axis, dim in enumerate(image.dims):
-        run = runs.get(str(dim))
-        if run is None or keys.shape[axis] == 1:
-            where.append(slice(None))
-        else:
-            where.append(slice(run.first, run.last))
-    chosen = keys[tuple(where)]
-    if "c" in image.dims:
-        chosen = np.moveaxis(chosen, image.dims.index("c"), 0)
-    return _nested(chosen)
+@dataclass(frozen=True)
+class Pieces:
+    """The chunks of a group: nested keys, by channel, then in the order of the other `dims`."""
+
+    nested: Any
+    dims: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: xr.DataArray, table: np.ndarray, group: Group) -> Pieces:
+        """Those of `table`, the keys of the chunks of `image`."""
+        runs = dict(zip(_PLACES, group.runs, strict=True))
+        where = []
+        for axis, dim in enumerate(image.dims):
+            run = runs.get(str(dim))
+            if run is None or table.shape[axis] == 1:
+                where.append(slice(None))
+            else:
+                where.append(slice(run.first, run.last))
+        chosen = table[tuple(where)]
+        if "c" in image.dims:
+            chosen = np.moveaxis(chosen, image.dims.index("c"), 0)
+        return cls(chosen.tolist(), tuple(map(str, image.dims)))
 
 
-def _nested(keys: Any) -> Any:
-    if isinstance(keys, np.ndarray):
-        return List(*(_nested(k) for k in keys))
-    return TaskRef(keys)
+def _keys_of(*pieces: Pieces | None) -> Iterator[Key]:
+    for part in pieces:
+        if part is not None:
+            yield from _flat(part.nested)
 
 
-def _fuse_reads(nodes: dict[Key, GraphNode], source: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
-    """Pull into each task the source tasks that only it needs: reading is then part of it."""
+def _flat(nested: Any) -> Iterator[Key]:
+    if not isinstance(nested, list):
+        yield nested
+        return
+    for part in nested:
+        yield from _flat(part)
+
+
+def _users(needed: Iterable[Iterable[Key]], source: Mapping[Key, GraphNode]) -> dict[Key, int]:
+    """By how many tasks each source task is needed."""
     users: dict[Key, int] = {}
-    for node in itertools.chain(nodes.values(), source.values()):
-        for dependency in node.dependencies:
-            users[dependency] = users.get(dependency, 0) + 1
-    fused: dict[Key, GraphNode] = {}
-    for key, node in nodes.items():
-        inside: dict[Key, GraphNode] = {}
-        waiting = list(node.dependencies)
-        seen: dict[Key, int] = {}
-        while waiting:
-            name = waiting.pop()
-            seen[name] = seen.get(name, 0) + 1
-            if name in source and seen[name] == users[name] and source[name].dependencies:
-                inside[name] = source[name]
-                waiting.extend(source[name].dependencies)
-        fused[key] = _reading(node, inside) if inside else node
-    needed = [d for node in fused.values() for d in node.dependencies]
-    while needed:
-        name = needed.pop()
-        if name in source and name not in fused:
-            fused[name] = source[name]
-            needed.extend(source[name].dependencies)
-    return fused
+    for names in itertools.chain(needed, (n.dependencies for n in source.values())):
+        for name in names:
+            users[name] = users.get(name, 0) + 1
+    return users
 
 
-def _reading(node: GraphNode, inside: Mapping[Key, GraphNode]) -> Task:
-    """The task of a group that runs the source tasks `inside` itself, each when it is needed.
+def _fused_reads(
+    wanted: Iterable[Key], source: Mapping[Key, GraphNode], users: Mapping[Key, int]
+) -> tuple[dict[Key, GraphNode], tuple[Key, ...]]:
+    """Source tasks that only one group needs, which reads them itself; and keys of the others.
 
     Not dask's own fusing: that would decode all channels before the first is looked at, when it is
     no longer in the cache; and it merges slices of slices in place as if each chunk had one reader,
     which gives wrong pixels where several slice one chunk (after a rechunk).
     """
-    assert isinstance(node, Task)
-    around = node.dependencies.union(*(n.dependencies for n in inside.values())) - inside.keys()
-    outside = tuple(sorted(around, key=str))
-    refs = (TaskRef(key) for key in outside)
-    return Task(node.key, _read_and_run, _Subgraph(node, dict(inside)), outside, *refs)
+    inside: dict[Key, GraphNode] = {}
+    waiting, seen = list(wanted), dict[Key, int]()
+    while waiting:
+        name = waiting.pop()
+        seen[name] = seen.get(name, 0) + 1
+        node = source.get(name)
+        if isinstance(node, (Alias, Task)) and seen[name] == users[name]:
+            inside[name] = node
+            waiting.extend(node.dependencies)
+    return inside, tuple(name for name in seen if name not in inside)
+
+
+def _add_needed(nodes: dict[Key, GraphNode], source: Mapping[Key, GraphNode]) -> None:
+    """Add the source tasks that `nodes` name, and what those need."""
+    needed = [d for node in nodes.values() for d in node.dependencies]
+    while needed:
+        name = needed.pop()
+        if name in source and name not in nodes:
+            nodes[name] = source[name]
+            needed.extend(source[name].dependencies)
 
 
 @dataclass(frozen=True)
-class _Subgraph:
-    """A task and what it reads; a class, so that dask does not look inside."""
+class _Reading:
+    """What a task reads and observes; a class, so that dask does not look inside."""
 
-    node: Task
+    observe: Callable
+    pixels: Pieces
+    mask: Pieces | None
+    place: Place
     inside: Mapping[Key, GraphNode]
+    outside: tuple[Key, ...]
 
 
 class _Source:
-    """Values of the source tasks of a group: made when asked for, dropped after their last use."""
+    """Chunks of a group: made when asked for, dropped after their last use."""
 
-    def __init__(self, subgraph: _Subgraph, given: dict[Key, Any]) -> None:
-        self._nodes, self._values = subgraph.inside, dict(given)
-        self._uses: dict[Key, int] = {}
-        for node in (subgraph.node, *subgraph.inside.values()):
-            for key in node.dependencies:
-                self._uses[key] = self._uses.get(key, 0) + 1
+    def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
+        self._nodes = reading.inside
+        self._values = dict(zip(reading.outside, given, strict=True))
+        self._uses = _users([_keys_of(reading.pixels, reading.mask)], reading.inside)
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""
@@ -308,59 +331,41 @@ class _Source:
         self._uses[key] -= 1
         return self._values[key] if self._uses[key] else self._values.pop(key)
 
+    def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
+        """Each channel of a block, (t, z, y, x); axes it lacks have length 1.
 
-def _read_and_run(subgraph: _Subgraph, outside: tuple[Key, ...], *values: Any) -> Any:
-    given = dict(zip(outside, values, strict=True))
-    source = _Source(subgraph, given)
-    function, *arguments = subgraph.node.args
-    named = (given[a.key] if isinstance(a, TaskRef) else a for a in arguments)
-    return _observe_group(function, *named, source=source)
+        Channels come one by one, so that each is looked at while it is in the cache, and are not
+        copied into one array, which would cost as much as some of the statistics.
+        """
+        dims = pieces.dims
+        axes = [i for i, d in enumerate(dims) if d != "c"]
+        missing = tuple(1 + i for i, d in enumerate(_PLACES) if d not in dims)
+        for part in pieces.nested if "c" in dims else [pieces.nested]:
+            block = to_host(self._joined(part, axes))
+            block = np.moveaxis(block, dims.index("c"), 0) if "c" in dims else block[None]
+            yield from np.expand_dims(block, missing)
+
+    def _joined(self, nested: Any, axes: Sequence[int]) -> Any:
+        if not isinstance(nested, list):
+            return self.take(nested)
+        parts = [self._joined(part, axes[1:]) for part in nested]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
 
 
-def _observe_group(
-    function: Callable, pieces: Any, dims: Sequence[str], mask_pieces: Any,
-    mask_dims: Sequence[str] | None, place: Place, *arguments: Any, source: _Source | None = None,
-) -> Any:  # fmt: skip
-    """What a task does: put its chunks together and observe them."""
-    channels = channels_of(pieces, dims, source)
-    if mask_dims is None:
-        return function(channels, None, place, *arguments)
-    masks = list(channels_of(mask_pieces, mask_dims, source))
+def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
+    """What a task does: put its chunks together and observe them.
+
+    Of `values` the first `n` are arguments, the others what was read elsewhere.
+    """
+    arguments, source = values[:n], _Source(reading, values[n:])
+    channels = source.channels(reading.pixels)
+    if reading.mask is None:
+        return reading.observe(channels, None, reading.place, *arguments)
+    masks = list(source.channels(reading.mask))
     blocks = list(channels)
     masks = masks * len(blocks) if len(masks) == 1 else masks
     masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, blocks, strict=True)]
-    return function(blocks, masks, place, *arguments)
-
-
-def channels_of(
-    pieces: Any, dims: Sequence[str], source: _Source | None = None
-) -> Iterator[np.ndarray]:
-    """Each channel of a block, (t, z, y, x), from what `pieces` names; axes it lacks have length 1.
-
-    Channels come one by one, so that each is looked at while it is in the cache, and are not copied
-    into one array, which would cost as much as some of the statistics.
-    """
-    axes = [i for i, d in enumerate(dims) if d != "c"]
-    missing = tuple(1 + i for i, d in enumerate(_PLACES) if d not in dims)
-    for part in _parts(pieces) if "c" in dims else [pieces]:
-        block = to_host(_joined(part, axes, source))
-        block = np.moveaxis(block, dims.index("c"), 0) if "c" in dims else block[None]
-        yield from np.expand_dims(block, missing)
-
-
-def _parts(pieces: Any) -> Sequence[Any]:
-    """The next level of nested pieces: a task's own list, or values that dask put there."""
-    return pieces.args if isinstance(pieces, List) else pieces
-
-
-def _joined(pieces: Any, axes: Sequence[int], source: _Source | None) -> Any:
-    if isinstance(pieces, TaskRef):
-        assert source is not None
-        return source.take(pieces.key)
-    if not isinstance(pieces, (list, List)):
-        return pieces
-    parts = [_joined(p, axes[1:], source) for p in _parts(pieces)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
+    return reading.observe(blocks, masks, reading.place, *arguments)
 
 
 def _tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:
@@ -377,6 +382,10 @@ def _tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:
             merged.append(key)
         keys, level = merged, level + 1
     return keys[0]
+
+
+def _refs(square: np.ndarray) -> List:
+    return List(*(List(*map(TaskRef, row)) for row in square))
 
 
 def _join_square(seam: Callable, rows: list[list[Any]], *arguments: Any) -> Any:
