@@ -19,6 +19,7 @@ from strategies import FLOATS, NARROW, Case, images, repeatable
 import gigaqc as gq
 from gigaqc.errors import StatisticsError
 from gigaqc.image import as_image
+from gigaqc.kernels import fused
 from gigaqc.observe import SMALLEST_SIDE, Partial, Place, Request, join_partials, observe
 from gigaqc.scanning import empty_state, plan_second
 from gigaqc.statistics import Part, State, Statistics
@@ -312,3 +313,20 @@ def _sum(parts: Any) -> State:
     for part in parts[1:]:
         total = total.merge(part)
     return total
+
+
+def test_an_interrupted_sweep_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = np.random.default_rng(0).poisson(9, (1, 1, 2, 40, 40)).astype("u2")
+    expected = whole(block, None, 16, Place(0, 0, 0, 0))
+    sweep, calls = fused.integer_plane, iter((True, False))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls):
+            return sweep(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fused, "integer_plane", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            whole(block, None, 16, Place(0, 0, 0, 0))
+    identical(whole(block, None, 16, Place(0, 0, 0, 0)), expected)

@@ -350,7 +350,7 @@ def explain(image: Any, *, tissue: bool = True) -> Plan:
         passes=passes,
         chunks=math.prod(len(c) for c in labelled.chunks or ()),
         groups=len(groups),
-        tasks=passes * 2 * len(groups),
+        tasks=passes * len(groups),
         bytes_read=passes * labelled.nbytes + extra,
         block_bytes=held,
     )

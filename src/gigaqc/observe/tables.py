@@ -24,6 +24,10 @@ class _Scratch(threading.local):
     """Dense tables of a thread, cleared by whoever used them: fresh ones would cost page faults."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Start afresh, after an interrupt that may have left counts in them."""
         self.histogram = np.zeros((2, 65536), "i4")
         self.response = np.zeros((2, 131072), "i4")
         self.excess = np.zeros((2, 65536), "i4")
@@ -100,6 +104,13 @@ class Tables:
 
         Returns their histogram: the first occupied code, and the counts from there.
         """
+        try:
+            return self._sweep_codes(codes, bias, shift)
+        except BaseException:
+            _SCRATCH.renew()
+            raise
+
+    def _sweep_codes(self, codes: np.ndarray, bias: int, shift: int) -> tuple[int, np.ndarray]:
         parts = int(self.request.parts)
         scratch = _SCRATCH
         rows, columns = np.zeros((2, codes.shape[2]), "i8"), np.zeros((2, codes.shape[3]), "i8")
@@ -116,6 +127,11 @@ class Tables:
                 scratch.excess, self.dead_bounds, self.dead,
             )  # fmt: skip
         self._take_codes(codes, rows, columns, tiles, cells, pairs, bias, shift)
+        return self._take_scratch(parts, exceeded)
+
+    def _take_scratch(self, parts: int, exceeded: bool) -> tuple[int, np.ndarray]:
+        """Take the dense tables of the thread, which clears them; returns the histogram."""
+        scratch = _SCRATCH
         if parts & Part.RESPONSE:
             self.response = fused.take_occupied(*scratch.response)
         if exceeded:
