@@ -29,6 +29,7 @@ LEVELS = {
     "metrics": 3,
     "rules": 3,
     "passes": 3.5,
+    "mapping": 3.6,
     "scanning": 4,
     "tissue": 4.5,
     "pixels": 4.5,

@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from gigaqc.rules import Rules
     from gigaqc.scanning import explain, scan
     from gigaqc.statistics import Statistics
+    from gigaqc.transforms import (
+        arcsinh,
+        equalize_histogram,
+        gaussian_blur,
+        normalize_percentiles,
+        normalize_to_channel,
+        remove_hot_pixels,
+    )
 
 __all__ = [
     "Assessment",
@@ -45,20 +53,26 @@ __all__ = [
     "Statistics",
     "__version__",
     "acquisition_artifacts",
+    "arcsinh",
     "assess",
     "channel_correlation",
     "colocalization",
     "dynamic_range",
+    "equalize_histogram",
     "errors",
     "explain",
     "focus",
+    "gaussian_blur",
     "histogram",
     "joint_histogram",
     "list_images",
+    "normalize_percentiles",
+    "normalize_to_channel",
     "open_image",
     "open_labels",
     "pl",
     "quantile",
+    "remove_hot_pixels",
     "scan",
     "signal_to_noise",
     "stained_area",
@@ -90,6 +104,14 @@ _HOMES = {
     "rules": ("Rules",),
     "scanning": ("explain", "scan"),
     "statistics": ("Statistics",),
+    "transforms": (
+        "arcsinh",
+        "equalize_histogram",
+        "gaussian_blur",
+        "normalize_percentiles",
+        "normalize_to_channel",
+        "remove_hot_pixels",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -53,3 +53,7 @@ class RulesError(GigaqcError, ValueError):
 
 class WriteError(GigaqcError, OSError):
     """A result could not be written; nothing half-written was left behind."""
+
+
+class ChannelWarning(UserWarning):
+    """A channel gives no result; the message names it and says why."""

@@ -1,0 +1,222 @@
+"""Transforms of each pixel by what is known of its channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from gigaqc.errors import ParameterError
+from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.passes import join
+from gigaqc.scanning import LazyStatistics
+from gigaqc.statistics import Statistics
+from gigaqc.transforms.common import like, number, statistics_of, warn_of
+
+
+def normalize_percentiles(
+    image: Any,
+    low: float | None = None,
+    high: float = 99.0,
+    *,
+    clip: bool = False,
+    ignore_zeros: bool = True,
+    statistics: Statistics | LazyStatistics | None = None,
+) -> xr.DataArray:
+    """Divide each channel by a percentile of its own: quantile normalization (lazy).
+
+    ``x / p_high``, or with `low` ``(x - p_low) / (p_high - p_low)``.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    low, high
+        Percentiles in 0..100, exact over the whole channel.
+    clip
+        Limit the result to 0..1.
+    ignore_zeros
+        Percentiles of the values that are not exactly 0.
+    statistics
+        Of this image, from `gigaqc.scan`; saves the reads for the percentiles. Of floats they are
+        exact when the scan was asked for them, else known to the bound of the scan.
+
+    Returns
+    -------
+    DataArray
+        float32 (float64 from float64), with the chunks of the image. NaN stays NaN. A channel
+        without values, or whose percentiles agree, is NaN, and a `ChannelWarning` names it when it
+        is computed.
+
+    Raises
+    ------
+    ParameterError
+        Percentiles outside of 0..100, or `low` not below `high`.
+
+    Notes
+    -----
+    Reads an image of integers to 16 bits twice, of other types three times, `statistics` once.
+    The normalization of Pixie (Liu et al., Nature Communications 2023) divides by the 99th or
+    99.9th percentile of the values that are not zero.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.array([[0, 1], [2, 4]], dtype="u2")
+    >>> gq.normalize_percentiles(image, high=100).values.tolist()
+    [[0.0, 0.25], [0.5, 1.0]]
+    """
+    asked = [p for p in (low, high) if p is not None]
+    if any(not 0 <= number(p, "low, high", "percentiles in 0..100") <= 100 for p in asked):
+        raise ParameterError(f"low, high: got {low} and {high}; percentiles are in 0..100.")
+    if low is not None and low >= high:
+        raise ParameterError(f"low: {low} is not below high, {high}; exchange them.")
+    labelled = as_image(image)
+    option = "nonzero_quantiles" if ignore_zeros else "quantiles"
+    known = statistics_of(labelled, statistics, **{option: [p / 100 for p in asked]})
+    percentiles = (low, high, ignore_zeros)
+    limits = join(f"limits-{tokenize(known, percentiles)}", _limits, known, *percentiles)
+    return like(map_image(labelled, _scaled, limits, clip, name="normalized"), image)
+
+
+def _limits(
+    statistics: Statistics, low: float | None, high: float, ignore_zeros: bool
+) -> np.ndarray:
+    """(C, 2) what to subtract and what to divide by; NaN where nothing can be divided."""
+    limits = np.full((len(statistics.channels), 2), np.nan)
+    for c in range(len(limits)):
+        values = statistics.distribution(c)
+        if ignore_zeros:
+            values = values.without_zeros(int(statistics.state.tally.table[4, c]))
+        first = 0.0 if low is None else values.quantile(low / 100)[0]
+        span = values.quantile(high / 100)[0] - first
+        if span != 0 and np.isfinite(span):
+            limits[c] = first, span
+    lost = np.isnan(limits[:, 1])
+    names = [n for n, gone in zip(statistics.channels, lost, strict=True) if gone]
+    warn_of(names, "there is no percentile to divide by")
+    return limits
+
+
+def _scaled(
+    block: np.ndarray, halo: Halo, channels: slice, limits: np.ndarray, clip: bool
+) -> np.ndarray:
+    out = np.empty(block.shape, result_dtype(block.dtype))
+    for c, (first, span) in enumerate(limits[channels]):
+        values = np.subtract(block[c], first, dtype="f8")
+        values /= span
+        out[c] = np.clip(values, 0, 1, out=values) if clip else values
+    return out
+
+
+def arcsinh(image: Any, cofactor: float = 5.0) -> xr.DataArray:
+    """Transform counts as mass cytometry does: ``arcsinh(x / cofactor)`` (lazy).
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    cofactor
+        Where the scale turns from linear to logarithmic; 5 for mass cytometry, 150 for
+        fluorescence, are usual. Not 0.
+
+    Returns
+    -------
+    DataArray
+        float32 (float64 from float64), with the chunks of the image; NaN stays NaN.
+
+    Raises
+    ------
+    ParameterError
+        A cofactor that is 0 or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> gq.arcsinh(np.zeros((2, 2), dtype="u2")).values.tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    scale = number(cofactor, "cofactor", "a number that is not 0, such as 5.0")
+    if scale == 0:
+        raise ParameterError("cofactor: got 0; pass a number that is not 0, such as 5.0.")
+    return like(map_image(as_image(image), _arcsinh, scale, name="arcsinh"), image)
+
+
+def _arcsinh(block: np.ndarray, halo: Halo, channels: slice, cofactor: float) -> np.ndarray:
+    values = np.divide(block, cofactor, dtype="f8")
+    return np.arcsinh(values, out=values).astype(result_dtype(block.dtype), copy=False)
+
+
+def normalize_to_channel(
+    image: Any,
+    reference: str | int,
+    *,
+    statistics: Statistics | LazyStatistics | None = None,
+) -> xr.DataArray:
+    """Clip all channels to mean +- std of one of them and scale to 0..255 (lazy).
+
+    With mean m and population standard deviation s of the reference, every channel is clipped to
+    m - s .. m + s; then the smallest and the largest value of the clipped channels together become
+    0 and 255.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    reference
+        Name or position of the channel.
+    statistics
+        Of this image, from `gigaqc.scan`; saves the reads for the mean and the extremes.
+
+    Returns
+    -------
+    DataArray
+        float32 (float64 from float64), with the chunks of the image. NaN and infinities are NaN;
+        0 everywhere when all clipped values agree; NaN when the reference has no values, and a
+        `ChannelWarning` says so when it is computed.
+
+    Raises
+    ------
+    ChannelError
+        When there is no such channel.
+
+    Notes
+    -----
+    Reads an image of integers to 16 bits twice, of other types three times, `statistics` once: the
+    extremes of the clipped channels follow from those of the channels.
+    """
+    labelled = as_image(image)
+    position = channel_index(channel_names(labelled), reference, "reference")
+    known = statistics_of(labelled, statistics, quantiles=(0.0, 1.0))
+    window = join(f"window-{tokenize(known, position)}", _window, known, position)
+    return like(map_image(labelled, _windowed, window, name="to-channel"), image)
+
+
+def _window(statistics: Statistics, reference: int) -> tuple[float, float, float, float]:
+    """Where to clip, and the smallest and largest value after it."""
+    values = statistics.distribution(reference)
+    low, high = values.mean - values.std, values.mean + values.std
+    if np.isnan(low):
+        warn_of([statistics.channels[reference]], "the reference has no values")
+        return (np.nan,) * 4
+    channels = [statistics.distribution(c) for c in range(len(statistics.channels))]
+    occupied = [v for v in channels if v.n]
+    smallest = min(v.minimum for v in occupied)
+    largest = max(v.maximum for v in occupied)
+    return low, high, *np.clip([smallest, largest], low, high).tolist()
+
+
+def _windowed(
+    block: np.ndarray, halo: Halo, channels: slice, window: tuple[float, float, float, float]
+) -> np.ndarray:
+    low, high, smallest, largest = window
+    values = block.astype("f8")
+    values[~np.isfinite(values)] = np.nan
+    np.clip(values, low, high, out=values)
+    values -= smallest
+    if largest != smallest:
+        values *= 255 / (largest - smallest)
+    return values.astype(result_dtype(block.dtype), copy=False)

@@ -1,0 +1,142 @@
+"""Transforms of each pixel by its neighbours in the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gigaqc.errors import ParameterError
+from gigaqc.image import as_image
+from gigaqc.kernels import transform
+from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.transforms.common import like, number
+
+Sigma = float | None
+
+
+def gaussian_blur(image: Any, sigma: Sigma | Sequence[Sigma]) -> xr.DataArray:
+    """Blur each plane with a Gaussian (lazy).
+
+    Over y and x, never over c, t or z; truncated at ``int(4 sigma + 0.5)`` pixels, summed in
+    float64; where the image ends it is continued by its mirror image, the edge pixel repeated
+    (scipy's ``reflect``). There is no seam at the borders of chunks: any chunks give the same bits.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    sigma
+        Standard deviation in pixels, one or one a channel; 0 or None leaves a channel as it is.
+
+    Returns
+    -------
+    DataArray
+        float32 (float64 from float64), with the chunks of the image. NaN spreads over the square
+        that a pixel reaches, as in `scipy.ndimage.gaussian_filter`.
+
+    Raises
+    ------
+    ParameterError
+        A sigma below 0 or not finite, or as many sigmas as there are not channels.
+
+    Notes
+    -----
+    Each chunk is read once: blocks that meet share what was read.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> gq.gaussian_blur(np.full((4, 4), 7, dtype="u2"), 1).values.max()
+    np.float32(7.0)
+    """
+    labelled = as_image(image)
+    count = labelled.sizes["c"]
+    sigmas = tuple(sigma) if isinstance(sigma, (Sequence, np.ndarray)) else (sigma,) * count
+    if len(sigmas) != count:
+        raise ParameterError(
+            f"sigma: got {len(sigmas)} for {count} channels; pass one number, or one a channel."
+        )
+    depth = max(transform.gaussian_radius(s) for s in sigmas)
+    return like(map_image(labelled, _blurred, sigmas, name="blurred", depth=depth), image)
+
+
+def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Sigma]) -> np.ndarray:
+    core = _core(block, halo)
+    out = np.empty(core.shape, result_dtype(block.dtype))
+    for c, sigma in enumerate(sigmas[channels]):
+        if not sigma:
+            out[c] = core[c]
+            continue
+        for index in np.ndindex(*block.shape[1:-2]):
+            out[c, *index] = transform.gaussian_blur(block[c, *index], sigma, halo)
+    return out
+
+
+def _core(block: np.ndarray, halo: Halo) -> np.ndarray:
+    top, bottom, left, right = halo
+    height, width = block.shape[-2:]
+    return block[..., top : height - bottom, left : width - right]
+
+
+def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
+    """Replace pixels far above all their neighbours by the largest of them (lazy).
+
+    A pixel that exceeds the maximum of its 8 neighbours in the plane by more than `threshold`
+    becomes that maximum: the filter of steinbock for imaging mass cytometry.
+
+    Parameters
+    ----------
+    image
+        Anything that `gigaqc` takes as an image.
+    threshold
+        In units of the image; 50 counts is usual for imaging mass cytometry.
+
+    Returns
+    -------
+    DataArray
+        float32 (float64 from float64), with the chunks of the image. NaN stays NaN and is no
+        neighbour; a pixel without neighbours stays.
+
+    Raises
+    ------
+    ParameterError
+        A threshold below 0 or not finite.
+
+    Notes
+    -----
+    Each chunk is read once. Compared and replaced with the values of the image, before they become
+    float32.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.array([[1, 2, 1], [1, 90, 1], [1, 1, 1]], dtype="u2")
+    >>> gq.remove_hot_pixels(image, 50).values.max()
+    np.float32(2.0)
+    """
+    limit = number(threshold, "threshold", "a number from 0 up, such as 50")
+    if limit < 0:
+        raise ParameterError(f"threshold: got {threshold}; pass a number from 0 up, such as 50.")
+    mapped = map_image(as_image(image), _without_hot, limit, name="without-hot", depth=1)
+    return like(mapped, image)
+
+
+def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: float) -> np.ndarray:
+    # Integers to 32 bits and their differences are exact in float64.
+    wide = block.dtype.kind in "iu" and block.dtype.itemsize == 8
+    values = block.astype(np.longdouble if wide else "f8")
+    around = [(0, 0)] * (values.ndim - 2) + [(1, 1), (1, 1)]
+    padded = np.pad(values, around, constant_values=-np.inf)
+    height, width = values.shape[-2:]
+    largest = np.full(values.shape, -np.inf, values.dtype)
+    for dy, dx in np.ndindex(3, 3):
+        if (dy, dx) != (1, 1):
+            near = padded[..., dy : dy + height, dx : dx + width]
+            np.fmax(largest, near, out=largest)
+    with np.errstate(invalid="ignore"):  # infinite pixels beside infinite neighbours
+        hot = (values - largest > threshold) & (largest > -np.inf)
+    values[hot] = largest[hot]
+    return _core(values, halo).astype(result_dtype(block.dtype))
