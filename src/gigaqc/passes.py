@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from dask._task_spec import (
     Alias,
+    DataNode,
     GraphNode,
     List,
     Task,
@@ -30,6 +31,7 @@ from dask.typing import Key
 from gigaqc.backend import to_host
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
+from gigaqc.io.direct import direct
 from gigaqc.observe import SMALLEST_SIDE, Place
 
 FAN_IN = 8  # states that one merge takes
@@ -200,9 +202,11 @@ def owned(
     """
     keys = array.__dask_keys__()
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
-    fresh = {key: _renamed(key, name) for key in graph}
+    fresh: dict[Key, Any] = {key: _renamed(key, name) for key in graph}
     nodes: dict[Key, GraphNode] = {}
-    for key, node in graph.items():
+    arrays: dict[int, Any] = {}
+    for key, given in graph.items():
+        node = _reading_directly(given, arrays)
         if node.dependencies or not after:
             nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
         else:
@@ -212,6 +216,27 @@ def owned(
     for index in np.ndindex(*array.numblocks):
         table[index] = fresh[array.name, *index]
     return table, nodes
+
+
+def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
+    """The same where a zarr array that a task reads from is decoded without zarr's pipeline.
+
+    `arrays` keeps what was found for each array, which many tasks share.
+    """
+    if isinstance(node, DataNode):
+        value = node.value
+        if type(value).__module__.partition(".")[0] != "zarr":
+            return node
+        if id(value) not in arrays:
+            arrays[id(value)] = direct(value) if hasattr(value, "chunks") else value
+        return DataNode(node.key, arrays[id(value)])
+    if type(node) is Task and any(isinstance(a, DataNode) for a in node.args):
+        arguments = [
+            _reading_directly(a, arrays) if isinstance(a, DataNode) else a for a in node.args
+        ]
+        if any(a is not b for a, b in zip(arguments, node.args, strict=True)):
+            return Task(node.key, node.func, *arguments, **node.kwargs)
+    return node
 
 
 def _renamed(key: Key, name: str) -> Key:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numcodecs
 import numpy as np
 import pytest
@@ -119,6 +120,30 @@ def test_other_stores_see_every_read(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "a", shape=(8, 8), chunks=(4, 4), dtype="u2")
     store = testing.CountingStore(array.store)
     assert not isinstance(direct(zarr.open_array(store, mode="r")), DirectArray)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("by_path", [False, True])
+def test_arrays_of_dask_are_read_directly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: bool, by_path: bool
+) -> None:
+    """Whoever made the dask array, with a path or a zarr array: nothing goes through zarr."""
+    path = tmp_path / "a"
+    array = zarr.create_array(path, shape=(2, 30, 40), chunks=(1, 8, 9), dtype="u2")
+    filled(array, leave=False)
+    lazy = da.from_zarr(str(path) if by_path else array, inline_array=inline)
+    expected = gq.quantile(array[...], 0.3).values
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("read through zarr")
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", refuse)
+    np.testing.assert_array_equal(gq.quantile(lazy, 0.3).values, expected)
+    blurred = gq.gaussian_blur(lazy[:, 3:25, ::-1], 1)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        blurred.values, gq.gaussian_blur(array[...][:, 3:25, ::-1], 1).values
+    )
 
 
 @pytest.mark.parametrize("codec", V3)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gigaqc.errors import ReadError
+
 if TYPE_CHECKING:
     import zarr
 
@@ -28,11 +30,9 @@ _PLAIN = "biuf"  # kinds of numbers whose bytes are their values
 
 def direct(array: zarr.Array) -> ArrayLike:
     """The array with chunks decoded directly where that is known to give the same."""
-    from zarr.storage import LocalStore
-
-    if type(array.store) is not LocalStore or array.dtype.kind not in _PLAIN or not array.ndim:
+    folder = _local_folder(array)
+    if folder is None or array.dtype.kind not in _PLAIN or not array.ndim:
         return array
-    folder = Path(array.store.root, array.path)
     for name, read in (("zarr.json", _layout_3), (".zarray", _layout_2)):
         try:
             metadata = json.loads((folder / name).read_bytes())
@@ -41,6 +41,21 @@ def direct(array: zarr.Array) -> ArrayLike:
         layout = read(metadata)
         return array if layout is None else DirectArray(array, folder, layout)
     return array
+
+
+def _local_folder(array: zarr.Array) -> Path | None:
+    """Where the files of an array lie; None where they are not plain local files."""
+    from zarr.storage import FsspecStore, LocalStore
+
+    store = array.store
+    if type(store) is LocalStore:
+        return Path(store.root, array.path)
+    if type(store) is FsspecStore:  # what dask.array.from_zarr makes of a path
+        from fsspec.implementations.local import LocalFileSystem
+
+        if type(getattr(store.fs, "sync_fs", None)) is LocalFileSystem:
+            return Path(store.path, array.path)
+    return None
 
 
 @dataclass(frozen=True)
@@ -64,12 +79,16 @@ class DirectArray:
     def __init__(self, array: zarr.Array, folder: Path, layout: Layout) -> None:
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
-        self._folder, self._layout = str(folder), layout
+        self.ndim = len(self.shape)
+        self._array, self._folder, self._layout = array, str(folder), layout
         # zarr 2 may leave it open what a missing chunk holds; zarr gives 0 then.
         self._fill = 0 if array.fill_value is None else array.fill_value
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        """A block; `key` is one slice of step 1 an axis."""
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """A block; what is not one slice of step 1 an axis is left to zarr."""
+        plain = isinstance(key, tuple) and len(key) == self.ndim
+        if not plain or any(not isinstance(k, slice) or k.step not in (None, 1) for k in key):
+            return np.asarray(self._array[key])
         spans = [range(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)]
         chunks = self._layout.chunks
         indices = [range(s.start // c, -(-s.stop // c)) for s, c in zip(spans, chunks, strict=True)]
@@ -101,9 +120,12 @@ class DirectArray:
         except FileNotFoundError:
             return np.full(layout.chunks, self._fill, self.dtype)
         chunk = np.empty(layout.chunks, layout.dtype)
-        size = _DECODERS[layout.codec](stored, chunk.reshape(-1).view("u1"))
+        try:
+            size = _DECODERS[layout.codec](stored, chunk.reshape(-1).view("u1"))
+        except Exception as error:
+            raise ReadError(f"{file.name}: {type(error).__name__}: {error}") from error
         if size != chunk.nbytes:
-            raise ValueError(f"it holds {size} bytes and not {chunk.nbytes}")
+            raise ReadError(f"{file.name}: it holds {size} bytes and not {chunk.nbytes}")
         return chunk
 
 
