@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
+import distributed
 import numpy as np
 import pandas as pd
 import pytest
@@ -192,6 +194,9 @@ def test_the_scheduler_must_answer(library, tmp_path):
     done = run("assess", "good.tif", "-o", tmp_path, "--scheduler", "nonsense://here")
     assert done.exit_code == 2
     assert done.stderr.startswith("gigaqc: --scheduler: nothing answers at 'nonsense://here'")
+    with pytest.raises(ValueError, match="No clients found"):
+        distributed.default_client()
+    assert dask.config.get("scheduler", None) is None
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,11 @@ def _client() -> Any:
     from distributed import default_client
 
     try:
-        return default_client()
+        client = default_client()
     except ValueError:
         return None
+    # One that never reached its scheduler may be the default, and computing on it would not end.
+    return client if client.status == "running" else None
 
 
 def announce_compilation(*, show: bool) -> None:

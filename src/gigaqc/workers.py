@@ -73,6 +73,9 @@ def _client(address: str) -> Any:
     import distributed
 
     try:
+        # A client that fails stays dask's default, and whatever is computed later would not end.
+        with distributed.Client(address, timeout=10, set_as_default=False):
+            pass
         return distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise ParameterError(
