@@ -125,18 +125,26 @@ def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
 
 
 def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: float) -> np.ndarray:
-    # Integers to 32 bits and their differences are exact in float64.
-    wide = block.dtype.kind in "iu" and block.dtype.itemsize == 8
-    values = block.astype(np.longdouble if wide else "f8")
-    around = [(0, 0)] * (values.ndim - 2) + [(1, 1), (1, 1)]
-    padded = np.pad(values, around, constant_values=-np.inf)
-    height, width = values.shape[-2:]
-    largest = np.full(values.shape, -np.inf, values.dtype)
-    for dy, dx in np.ndindex(3, 3):
-        if (dy, dx) != (1, 1):
-            near = padded[..., dy : dy + height, dx : dx + width]
-            np.fmax(largest, near, out=largest)
+    values = block.astype(_exact_type(block.dtype))
+    largest = _largest_neighbour(values)
     with np.errstate(invalid="ignore"):  # infinite pixels beside infinite neighbours
         hot = (values - largest > threshold) & (largest > -np.inf)
-    values[hot] = largest[hot]
-    return _core(values, halo).astype(result_dtype(block.dtype))
+    np.copyto(values, largest, where=hot)
+    return _core(values, halo).astype(result_dtype(block.dtype), copy=False)
+
+
+def _exact_type(dtype: np.dtype) -> Any:
+    """A float type in which all values of an integer type, and their differences, are exact."""
+    if dtype.kind == "f":
+        return np.float64
+    return {1: np.float32, 2: np.float32, 4: np.float64, 8: np.longdouble}[dtype.itemsize]
+
+
+def _largest_neighbour(values: np.ndarray) -> np.ndarray:
+    """Maximum of the 8 neighbours in the plane; -inf where there are none but NaN."""
+    around = [(0, 0)] * (values.ndim - 2) + [(1, 1), (1, 1)]
+    padded = np.pad(values, around, constant_values=-np.inf)
+    beside = np.fmax(padded[..., :-2], padded[..., 2:])
+    with_centre = np.fmax(beside, padded[..., 1:-1])
+    largest = np.fmax(with_centre[..., :-2, :], with_centre[..., 2:, :])
+    return np.fmax(largest, beside[..., 1:-1, :], out=largest)
