@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import dask.array as da
@@ -23,40 +24,78 @@ Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
 
 
+class Channels(Enum):
+    """Which channels a block holds, and what becomes of them."""
+
+    APART = auto()
+    """Those of one chunk."""
+    TOGETHER = auto()
+    """All; the result is divided into the chunks of the image again."""
+    MERGED = auto()
+    """All, of which the function makes one plane: the result has no axis c."""
+
+
 def map_image(
-    image: xr.DataArray, function: Callable, *arguments: Any, name: str, depth: int = 0
+    image: xr.DataArray,
+    function: Callable,
+    *arguments: Any,
+    name: str,
+    depth: int = 0,
+    channels: Channels = Channels.APART,
+    dtype: np.dtype | None = None,
 ) -> xr.DataArray:
     """The lazy image whose blocks `function` gives.
 
     ``function(block, halo, channels, *arguments)`` gets an array (c, ..., y, x) with up to `depth`
     pixels more at each side, `halo` says how many (fewer only where the image ends), and `channels`
-    the slice of channels that it holds; it returns the core. Chunks, coordinates and attributes are
-    the image's. `arguments` are values or what other graphs give; with the latter no chunk is read
-    before they are done, so that none is held while an earlier pass reads the image.
+    the slice of channels that it holds. It returns the core, (c, ..., y, x). Unless channels are
+    apart, `block` is a list of channels, which are not copied into one array; with
+    `Channels.MERGED` the core is (..., y, x).
+
+    Chunks, coordinates and attributes are the image's, `dtype` by default what `result_dtype` says.
+    `arguments` are values or what other graphs give; with the latter no chunk is read before they
+    are done, so that none is held while an earlier pass reads the image.
 
     A chunk is read by a task of its own, which the neighbours share: a halo reads nothing twice.
     """
+    dtype = result_dtype(image.dtype) if dtype is None else np.dtype(dtype)
     after = tuple(a for a in arguments if isinstance(a, Delayed))
     given = [a.key if isinstance(a, Delayed) else a for a in arguments]
-    name = f"{name}-{tokenize(image.data.name, function, given, depth)}"
+    name = f"{name}-{tokenize(image.data.name, function, given, depth, channels, dtype.str)}"
     table, source = owned(image.data, name, after)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
-    y, x, c = (image.dims.index(d) for d in "yxc")
-    rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
-    starts = np.cumsum([0, *image.chunksizes["c"]])
-    for index in np.ndindex(*table.shape):
-        row, column = rows[index[y]], columns[index[x]]
-        where: list[int | slice] = list(index)
-        where[y] = slice(row.chunks.start, row.chunks.stop)
-        where[x] = slice(column.chunks.start, column.chunks.stop)
-        near = List(*(List(*map(TaskRef, line)) for line in table[tuple(where)]))
-        channels = slice(int(starts[index[c]]), int(starts[index[c] + 1]))
-        block = _Block(c, row, column, channels)
-        nodes[name, *index] = Task((name, *index), _mapped, function, block, near, *refs)
+    layout = _Layout.of(image, depth)
+    if channels is Channels.APART:
+        for index in np.ndindex(*table.shape):
+            block, near = layout.block(index, table)
+            nodes[name, *index] = Task((name, *index), _mapped, function, block, near, *refs)
+        return _image_of(image, name, nodes, after, dtype)
+    whole = f"{name}-whole" if channels is Channels.TOGETHER else name
+    parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
+    for index in np.ndindex(*(n for i, n in enumerate(table.shape) if i != layout.c)):
+        block, near = layout.block_of_all(index, table)
+        key: Key = (whole, *index)
+        nodes[key] = Task(key, _mapped, function, block, near, *refs)
+        if channels is Channels.TOGETHER:
+            for k, part in enumerate(parts):
+                own: Key = (name, *index[: layout.c], k, *index[layout.c :])
+                nodes[own] = Task(own, _channels_of, TaskRef(key), layout.c, part)
+    if channels is Channels.TOGETHER:
+        return _image_of(image, name, nodes, after, dtype)
+    return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
+
+
+def _image_of(
+    image: xr.DataArray,
+    name: str,
+    nodes: dict[Key, GraphNode],
+    after: Sequence[Delayed],
+    dtype: np.dtype,
+) -> xr.DataArray:
+    """An image like another with other pixels."""
     # A Delayed is a collection, but dask gives some of its methods no types.
     graph = HighLevelGraph.from_collections(name, nodes, after)  # type: ignore[arg-type]
-    dtype = result_dtype(image.dtype)
     meta = np.empty((0,) * image.ndim, dtype)
     return image.copy(data=da.Array(graph, name, image.chunks, dtype=dtype, meta=meta))
 
@@ -68,10 +107,10 @@ def result_dtype(dtype: np.dtype) -> np.dtype:
 
 @dataclass(frozen=True)
 class _Reach:
-    """What the halo of one chunk of an axis needs: chunks, their part, and the pixels beyond."""
+    """What the halo of one chunk of an axis needs: chunks, a part of each, the pixels beyond."""
 
     chunks: range
-    part: slice
+    parts: tuple[slice, ...]
     halo: tuple[int, int]
 
 
@@ -83,6 +122,49 @@ class _Block:
     row: _Reach
     column: _Reach
     channels: slice
+    apart: bool
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which chunks a block of the result needs."""
+
+    c: int
+    y: int
+    x: int
+    rows: list[_Reach]
+    columns: list[_Reach]
+    starts: list[int]  # of the channels of each chunk, and where they end
+
+    @classmethod
+    def of(cls, image: xr.DataArray, depth: int) -> _Layout:
+        """That of an image whose blocks reach `depth` pixels into their neighbours."""
+        c, y, x = (image.dims.index(d) for d in "cyx")
+        rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
+        starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
+        return cls(c, y, x, rows, columns, starts)
+
+    def block(self, index: tuple[int, ...], table: np.ndarray) -> tuple[_Block, List]:
+        """Of one chunk of the result."""
+        channels = slice(self.starts[index[self.c]], self.starts[index[self.c] + 1])
+        where: list[Any] = list(index)
+        where[self.c] = slice(index[self.c], index[self.c] + 1)
+        return self._near(where, table, channels, apart=True)
+
+    def block_of_all(self, index: tuple[int, ...], table: np.ndarray) -> tuple[_Block, List]:
+        """Of all channels of one chunk of the result; `index` has no channel."""
+        where: list[Any] = [*index[: self.c], slice(None), *index[self.c :]]
+        return self._near(where, table, slice(0, self.starts[-1]), apart=False)
+
+    def _near(
+        self, where: list[Any], table: np.ndarray, channels: slice, *, apart: bool
+    ) -> tuple[_Block, List]:
+        row, column = self.rows[where[self.y]], self.columns[where[self.x]]
+        where[self.y] = slice(row.chunks.start, row.chunks.stop)
+        where[self.x] = slice(column.chunks.start, column.chunks.stop)
+        planes = table[tuple(where)]
+        near = List(*(List(*(List(*map(TaskRef, line)) for line in plane)) for plane in planes))
+        return _Block(self.c, row, column, channels, apart), near
 
 
 def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:
@@ -92,22 +174,32 @@ def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:
         low, high = max(start - depth, 0), min(stop + depth, edges[-1])
         first = int(np.searchsorted(edges, low, "right")) - 1
         last = int(np.searchsorted(edges, high, "left"))
-        part = slice(int(low - edges[first]), int(high - edges[first]))
-        found.append(_Reach(range(first, last), part, (int(start - low), int(high - stop))))
+        chunks = range(first, last)
+        parts = tuple(slice(int(max(low - edges[k], 0)), int(high - edges[k])) for k in chunks)
+        found.append(_Reach(chunks, parts, (int(start - low), int(high - stop))))
     return found
 
 
-def _mapped(function: Callable, block: _Block, pieces: list[list[Any]], *arguments: Any) -> Any:
+def _mapped(function: Callable, block: _Block, near: list[list[list[Any]]], *arguments: Any) -> Any:
     """What a task does: put a block and its halo together, and give its core."""
-    rows = [_joined([to_host(p) for p in row], -1) for row in pieces]
-    pixels = _joined(rows, -2)[..., block.row.part, block.column.part]
-    core = function(
-        np.moveaxis(pixels, block.c, 0),
-        (*block.row.halo, *block.column.halo),
-        block.channels,
-        *arguments,
-    )
-    return np.moveaxis(core, 0, block.c)
+    planes = []
+    for lines in near:  # one for each chunk of channels
+        rows = []
+        for line, height in zip(lines, block.row.parts, strict=True):
+            cut = [
+                to_host(p)[..., height, width]
+                for p, width in zip(line, block.column.parts, strict=True)
+            ]
+            rows.append(_joined(cut, -1))
+        planes.append(np.moveaxis(_joined(rows, -2), block.c, 0))
+    pixels = planes[0] if block.apart else [channel for plane in planes for channel in plane]
+    core = function(pixels, (*block.row.halo, *block.column.halo), block.channels, *arguments)
+    return np.moveaxis(core, 0, block.c) if core.ndim == planes[0].ndim else core
+
+
+def _channels_of(block: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    """A copy, so that the other channels of a block are not kept for the sake of one."""
+    return block[(slice(None),) * axis + (part,)].copy()
 
 
 def _joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
