@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.io import list_images, open_image, open_labels, write_image
+    from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
         channel_correlation,
@@ -70,6 +71,7 @@ __all__ = [
     "normalize_to_channel",
     "open_image",
     "open_labels",
+    "pixel_clustering_preprocess",
     "pl",
     "quantile",
     "remove_hot_pixels",
@@ -87,6 +89,7 @@ _MODULES = {"errors": "errors", "pl": "plot", "testing": "testing"}
 _HOMES = {
     "assessment": ("Assessment", "assess"),
     "io": ("list_images", "open_image", "open_labels", "write_image"),
+    "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",
         "channel_correlation",

@@ -1,9 +1,9 @@
-"""Graphs from image to image: each block of the result is a function of a block and its halo."""
+"""Graphs of blocks with a halo: from image to image, or to what their results merge to."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import GraphNode, List, Task, TaskRef
+from dask._task_spec import Alias, GraphNode, List, Task, TaskRef
 from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
 from gigaqc.backend import to_host
-from gigaqc.passes import owned
+from gigaqc.passes import merge_tree, owned, promise
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
@@ -72,18 +72,42 @@ def map_image(
             nodes[name, *index] = Task((name, *index), _mapped, function, block, near, *refs)
         return _image_of(image, name, nodes, after, dtype)
     whole = f"{name}-whole" if channels is Channels.TOGETHER else name
-    parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
-    for index in np.ndindex(*(n for i, n in enumerate(table.shape) if i != layout.c)):
+    for index in layout.planes(table):
         block, near = layout.block_of_all(index, table)
-        key: Key = (whole, *index)
-        nodes[key] = Task(key, _mapped, function, block, near, *refs)
-        if channels is Channels.TOGETHER:
-            for k, part in enumerate(parts):
-                own: Key = (name, *index[: layout.c], k, *index[layout.c :])
-                nodes[own] = Task(own, _channels_of, TaskRef(key), layout.c, part)
-    if channels is Channels.TOGETHER:
-        return _image_of(image, name, nodes, after, dtype)
-    return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
+        nodes[whole, *index] = Task((whole, *index), _mapped, function, block, near, *refs)
+    if channels is Channels.MERGED:
+        return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
+    parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
+    for index in layout.planes(table):
+        for k, part in enumerate(parts):
+            key: Key = (name, *index[: layout.c], k, *index[layout.c :])
+            nodes[key] = Task(key, _channels_of, TaskRef((whole, *index)), layout.c, part)
+    return _image_of(image, name, nodes, after, dtype)
+
+
+def reduce_image(
+    image: xr.DataArray, function: Callable, *arguments: Any, name: str, depth: int = 0
+) -> Delayed:
+    """What the blocks of an image and their halos give, merged in a fixed tree (lazy).
+
+    ``function(block, halo, channels, *arguments)`` gets what it gets in `map_image` with
+    `Channels.TOGETHER`, and returns something with ``merge``.
+    """
+    after = tuple(a for a in arguments if isinstance(a, Delayed))
+    given = [a.key if isinstance(a, Delayed) else a for a in arguments]
+    name = f"{name}-{tokenize(image.data.name, function, given, depth)}"
+    table, source = owned(image.data, name, after)
+    nodes: dict[Key, GraphNode] = dict(source)
+    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    layout = _Layout.of(image, depth)
+    keys: list[Key] = []
+    for index in layout.planes(table):
+        block, near = layout.block_of_all(index, table)
+        keys.append((name, *index))
+        nodes[keys[-1]] = Task(keys[-1], _mapped, function, block, near, *refs)
+    root = f"{name}-merged"
+    nodes[root] = Alias(root, merge_tree(name, keys, nodes))
+    return promise(root, nodes, after)
 
 
 def _image_of(
@@ -144,6 +168,10 @@ class _Layout:
         starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
         return cls(c, y, x, rows, columns, starts)
 
+    def planes(self, table: np.ndarray) -> Iterator[tuple[int, ...]]:
+        """Indices of the chunks, all channels of a place as one."""
+        yield from np.ndindex(*(n for i, n in enumerate(table.shape) if i != self.c))
+
     def block(self, index: tuple[int, ...], table: np.ndarray) -> tuple[_Block, List]:
         """Of one chunk of the result."""
         channels = slice(self.starts[index[self.c]], self.starts[index[self.c] + 1])
@@ -194,7 +222,8 @@ def _mapped(function: Callable, block: _Block, near: list[list[list[Any]]], *arg
         planes.append(np.moveaxis(_joined(rows, -2), block.c, 0))
     pixels = planes[0] if block.apart else [channel for plane in planes for channel in plane]
     core = function(pixels, (*block.row.halo, *block.column.halo), block.channels, *arguments)
-    return np.moveaxis(core, 0, block.c) if core.ndim == planes[0].ndim else core
+    same = isinstance(core, np.ndarray) and core.ndim == planes[0].ndim
+    return np.moveaxis(core, 0, block.c) if same else core
 
 
 def _channels_of(block: np.ndarray, axis: int, part: slice) -> np.ndarray:

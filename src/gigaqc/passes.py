@@ -77,7 +77,7 @@ class Pass:
         nodes, keys = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
-        last = _tree(self.name, keys, nodes)
+        last = merge_tree(self.name, keys, nodes)
         root = f"{self.name}-merged"
         nodes[root] = (
             Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
@@ -393,7 +393,7 @@ def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
     return reading.observe(blocks, masks, reading.place, *arguments)
 
 
-def _tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:
+def merge_tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:
     """Merge results in order, a few at a time, and say under which key all are merged.
 
     The tree is fixed, so that the same chunking gives the same bits on any scheduler.

@@ -1,0 +1,222 @@
+"""What the passes of pixel-clustering preprocessing do with a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gigaqc import observe as observing
+from gigaqc.distribution import Histogram, KeyHistogram
+from gigaqc.kernels import transform
+from gigaqc.kernels.preprocess import divide_by_sum
+from gigaqc.kernels.sampling import drawn_positions
+from gigaqc.mapping import Halo
+from gigaqc.observe import Channels, Place, Request
+from gigaqc.preprocess.windows import Counted, CountedChannels, Window, predicted_window
+
+_SLAB = 1 << 16  # pixels that are looked at together: their float64 copies stay in the cache
+_SALT = 0x67716351  # any number: which pixels are drawn
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to a pixel besides the percentiles."""
+
+    sigmas: tuple[float | None, ...]
+    norm_sum: bool
+    cap: float
+    dtype: np.dtype
+
+    @property
+    def depth(self) -> int:
+        """Pixels that a blur reaches."""
+        return max(transform.gaussian_radius(s) for s in self.sigmas)
+
+
+@dataclass(frozen=True)
+class First:
+    """Of the first read: the histogram of the values, and a sample of pixels (n, C)."""
+
+    histogram: Histogram | None
+    zeros: np.ndarray | None
+    raw: np.ndarray
+    blurred: np.ndarray
+
+    def merge(self, other: First) -> First:
+        """Both, of other pixels."""
+        histogram, zeros = self.histogram, self.zeros
+        if histogram is not None:
+            histogram, zeros = histogram.merge(other.histogram), zeros + other.zeros  # type: ignore
+        raw = np.concatenate([self.raw, other.raw])
+        return First(histogram, zeros, raw, np.concatenate([self.blurred, other.blurred]))
+
+    def with_refined(self, again: observing.Again | None) -> First:
+        """With exact values in the bins that decide a percentile."""
+        if again is None:
+            return self
+        assert isinstance(self.histogram, KeyHistogram)
+        histogram = self.histogram.with_refined(again.refined)
+        return First(histogram, self.zeros, self.raw, self.blurred)
+
+    def percentiles(self, q: float) -> np.ndarray:
+        """Of the pixels of each channel that are not 0; NaN where there are none."""
+        assert self.histogram is not None and self.zeros is not None
+        found = []
+        for c, zeros in enumerate(self.zeros):
+            values = self.histogram.channel(c).without_zeros(int(zeros))
+            found.append(values.quantile(q / 100)[0])
+        return np.array(found)
+
+    def sum_window(self, q_sum: float, factors: np.ndarray) -> Window:
+        """Where the percentile of the sums lies."""
+        with np.errstate(invalid="ignore"):  # infinite pixels
+            sums = self.raw.astype("f8") @ factors
+        return predicted_window(sums, q_sum / 100)
+
+    def ratio_windows(
+        self, q_post: float, factors: np.ndarray, threshold: float, steps: Steps
+    ) -> list[Window]:
+        """Where the last percentile of each channel lies."""
+        ratios = np.empty((len(factors), len(self.blurred)))
+        pixels = np.ascontiguousarray(self.blurred.T, "f8")
+        ones = np.ones(len(factors))
+        divide_by_sum(pixels, factors, threshold, steps.norm_sum, ones, np.inf, ratios)
+        return [predicted_window(channel, q_post / 100) for channel in ratios]
+
+
+def observe_first(
+    channels: Iterable[np.ndarray],
+    masks: Channels | None,
+    place: Place,
+    request: Request | None,
+    fraction: float,
+    steps: Steps,
+) -> First:
+    """The first read of a block: its histogram, if there is a request, and its drawn pixels."""
+    raw: list[np.ndarray] = []
+    blurred: list[np.ndarray] = []
+
+    def drawn() -> Iterator[np.ndarray]:
+        at: tuple[np.ndarray, ...] | None = None
+        for c, channel in enumerate(channels):
+            if at is None:
+                start = (place.t, place.z, place.y, place.x)
+                at = drawn_positions(start, channel.shape, fraction, _SALT)
+            with np.errstate(over="ignore"):
+                raw.append(channel[at].astype("f4"))
+            blurred.append(_blurred_at(channel, at, steps.sigmas[c]))
+            yield channel
+
+    histogram, zeros = None, None
+    if request is None:
+        for _ in drawn():
+            pass
+    else:
+        state = observing.observe(drawn(), None, place, request).state  # type: ignore[arg-type]
+        histogram, zeros = state.histogram, state.tally.table[4].copy()
+    return First(histogram, zeros, np.stack(raw, axis=-1), np.stack(blurred, axis=-1))
+
+
+def _blurred_at(channel: np.ndarray, at: tuple[np.ndarray, ...], sigma: float | None) -> np.ndarray:
+    """The blur at a few pixels; as if the image ended where the block does."""
+    half = transform.gaussian_weights(sigma)
+    weights = np.concatenate([half[:0:-1], half])
+    reach = np.arange(1 - len(half), len(half))
+    t, z, y, x = at
+    out = np.empty(t.size, "f4")
+    few = max(_SLAB // weights.size**2, 1)
+    height, width = channel.shape[-2:]
+    for start in range(0, t.size, few):
+        cut = slice(start, start + few)
+        rows = _mirrored(y[cut, None] + reach, height)[:, :, None]
+        columns = _mirrored(x[cut, None] + reach, width)[:, None, :]
+        near = channel[t[cut, None, None], z[cut, None, None], rows, columns].astype("f8")
+        with np.errstate(invalid="ignore"):  # infinite pixels
+            out[cut] = near @ weights @ weights
+    return out
+
+
+def _mirrored(at: np.ndarray, size: int) -> np.ndarray:
+    at = at % (2 * size)
+    return np.where(at < size, at, 2 * size - 1 - at)
+
+
+def observe_sums(
+    channels: Iterable[np.ndarray],
+    masks: Channels | None,
+    place: Place,
+    factors: np.ndarray,
+    window: Window,
+) -> CountedChannels:
+    """Sums of the scaled channels of a block, counted in a window."""
+    total = np.zeros(0)
+    scaled = np.empty(_SLAB)
+    for c, channel in enumerate(channels):
+        flat = channel.reshape(-1)
+        if not c:
+            total = np.zeros(flat.size)
+        for start in range(0, flat.size, _SLAB):
+            part = flat[start : start + _SLAB]
+            with np.errstate(invalid="ignore", over="ignore"):
+                total[start : start + _SLAB] += np.multiply(
+                    part, factors[c], out=scaled[: part.size], dtype="f8"
+                )
+    return CountedChannels((Counted.of(total, window),))
+
+
+def count_ratios(
+    block: Sequence[np.ndarray],
+    halo: Halo,
+    channels: slice,
+    factors: np.ndarray,
+    threshold: float,
+    windows: Sequence[Window],
+    steps: Steps,
+) -> CountedChannels:
+    """Pixels of a block, done but for the last percentile, counted in a window a channel."""
+    blurred = _blurred(block, halo, steps).reshape(len(block), -1)
+    ratios = np.empty(blurred.shape)
+    ones = np.ones(len(block))
+    divide_by_sum(blurred, factors, threshold, steps.norm_sum, ones, np.inf, ratios)
+    return CountedChannels(
+        tuple(Counted.of(r, window) for r, window in zip(ratios, windows, strict=True))
+    )
+
+
+def preprocessed(
+    block: Sequence[np.ndarray],
+    halo: Halo,
+    channels: slice,
+    factors: np.ndarray,
+    threshold: float,
+    post: np.ndarray,
+    steps: Steps,
+) -> np.ndarray:
+    """All steps for a block, (c, ..., y, x)."""
+    blurred = _blurred(block, halo, steps)
+    out = np.empty(blurred.shape, steps.dtype)
+    flat = (blurred.reshape(len(block), -1), out.reshape(len(block), -1))
+    divide_by_sum(flat[0], factors, threshold, steps.norm_sum, post, steps.cap, flat[1])
+    return out
+
+
+def _blurred(block: Sequence[np.ndarray], halo: Halo, steps: Steps) -> np.ndarray:
+    """The channels of a block, blurred; float32 where that is as good."""
+    top, bottom, left, right = halo
+    *others, height, width = block[0].shape
+    # Sums of other types may cancel, or exceed what float32 holds.
+    short = block[0].dtype.kind in "bu" and block[0].dtype.itemsize <= 2
+    shape = (len(block), *others, height - top - bottom, width - left - right)
+    out = np.empty(shape, "f4" if short else "f8")
+    for c, (channel, sigma) in enumerate(zip(block, steps.sigmas, strict=True)):
+        pixels = channel if short else channel.astype("f8")
+        if channel.dtype.kind == "f":
+            pixels[np.isinf(pixels)] = np.nan
+        if not sigma:
+            out[c] = pixels[..., top : height - bottom, left : width - right]
+            continue
+        for index in np.ndindex(*others):
+            out[c, *index] = transform.gaussian_blur(pixels[index], sigma, halo)
+    return out
