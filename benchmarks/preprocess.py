@@ -1,8 +1,8 @@
 """What does preparing pixels for clustering cost? Computed and written, over reading and writing.
 
-    python benchmarks/preprocess.py [--side 4096] [--channels 4] [--runs 3] [--store FOLDER] [--peer]
+    python benchmarks/preprocess.py [--side 4096] [--channels 4] [--runs 3] [--peer]
 
-The floor reads and decodes every chunk four times, as the dependencies of the method ask, and writes
+The floor reads and decodes every chunk four times, as what depends on what asks, and writes
 one image of float32 through dask. With --peer, in an environment with harpy-analysis, its function
 of the same name is run once on the same store, its result written through dask.
 """
