@@ -9,6 +9,13 @@ _KEY_SHIFT = np.int64(34)  # of the 52 bits of a float64 mantissa, 18 are kept
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def add_scaled(values, factor, total):
+    """Add ``values * factor`` to a flat array of sums."""
+    for i in range(values.shape[0]):
+        total[i] += np.float64(values[i]) * factor
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def values_in_window(values, low, high, found):
     """Copy the values of a flat array that lie in a window.
 

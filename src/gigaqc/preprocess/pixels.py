@@ -34,7 +34,7 @@ from gigaqc.preprocess.windows import CountedChannels, merged
 from gigaqc.statistics import Part
 from gigaqc.transforms.common import like
 
-_SAMPLE = 1 << 17  # sampled values of all channels together
+_SAMPLE = 1 << 16  # sampled values of all channels together
 _FEWEST_PIXELS = 1 << 13
 
 

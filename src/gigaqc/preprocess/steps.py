@@ -10,13 +10,14 @@ import numpy as np
 from gigaqc import observe as observing
 from gigaqc.distribution import Histogram, KeyHistogram
 from gigaqc.kernels import transform
-from gigaqc.kernels.preprocess import divide_by_sum
+from gigaqc.kernels.preprocess import add_scaled, divide_by_sum
 from gigaqc.kernels.sampling import drawn_positions
 from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place, Request
 from gigaqc.preprocess.windows import Counted, CountedChannels, Window, predicted_window
 
-_SLAB = 1 << 16  # pixels that are looked at together: their float64 copies stay in the cache
+_SLAB = 1 << 16  # neighbours that are looked at together: their float64 copies stay in the cache
+_COMPILED = ("uint8", "uint16", "float32")  # and float64
 _SALT = 0x67716351  # any number: which pixels are drawn
 
 
@@ -152,18 +153,17 @@ def observe_sums(
 ) -> CountedChannels:
     """Sums of the scaled channels of a block, counted in a window."""
     total = np.zeros(0)
-    scaled = np.empty(_SLAB)
     for c, channel in enumerate(channels):
-        flat = channel.reshape(-1)
         if not c:
-            total = np.zeros(flat.size)
-        for start in range(0, flat.size, _SLAB):
-            part = flat[start : start + _SLAB]
-            with np.errstate(invalid="ignore", over="ignore"):
-                total[start : start + _SLAB] += np.multiply(
-                    part, factors[c], out=scaled[: part.size], dtype="f8"
-                )
+            total = np.zeros(channel.size)
+        add_scaled(_compiled_for(channel), factors[c], total)
     return CountedChannels((Counted.of(total, window),))
+
+
+def _compiled_for(channel: np.ndarray) -> np.ndarray:
+    """The pixels, flat, in one of the few types that the kernel is compiled for."""
+    name = channel.dtype.name
+    return channel.reshape(-1).astype(name if name in _COMPILED else "f8", copy=False)
 
 
 def count_ratios(
