@@ -19,6 +19,7 @@ LEVELS = {
     "errors": 0,
     "backend": 0.5,
     "grid": 0.5,
+    "settling": 0.6,
     "kernels": 1,
     "image": 1,
     "io": 2,

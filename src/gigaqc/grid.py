@@ -8,6 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 
+STRIP = 8  # chunks side by side that share their halos, and are walked together
+STRIP_PIXELS = 8192  # or so many pixels, if the chunks are small
+
+
+def strip_width(chunk: int) -> int:
+    """Columns of chunks in a strip of a graph whose blocks have halos."""
+    return max(STRIP, STRIP_PIXELS // max(chunk, 1))
+
 
 @dataclass(frozen=True)
 class Run:

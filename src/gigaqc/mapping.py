@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -18,7 +18,8 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
 from gigaqc.backend import to_host
-from gigaqc.passes import merge_tree, owned, promise
+from gigaqc.grid import strip_width
+from gigaqc.passes import count_users, merge_tree, own_reads, owned, promise
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
@@ -57,6 +58,9 @@ def map_image(
     are done, so that none is held while an earlier pass reads the image.
 
     A chunk is read by a task of its own, which the neighbours share: a halo reads nothing twice.
+    But an image that is wider than 8 chunks is divided into strips of that width, which share
+    nothing, so that the chunks that wait for a neighbour go with the width of a strip and not of
+    the image: there a halo adds at most a quarter of a read.
     """
     dtype = result_dtype(image.dtype) if dtype is None else np.dtype(dtype)
     after = tuple(a for a in arguments if isinstance(a, Delayed))
@@ -65,20 +69,20 @@ def map_image(
     table, source = owned(image.data, name, after)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
-    layout = _Layout.of(image, depth)
+    layout = _Layout.of(image, depth, table, nodes)
     if channels is Channels.APART:
         for index in np.ndindex(*table.shape):
-            block, near = layout.block(index, table)
+            block, near = layout.block(index)
             nodes[name, *index] = Task((name, *index), _mapped, function, block, near, *refs)
         return _image_of(image, name, nodes, after, dtype)
     whole = f"{name}-whole" if channels is Channels.TOGETHER else name
-    for index in layout.planes(table):
-        block, near = layout.block_of_all(index, table)
+    for index in layout.planes():
+        block, near = layout.block_of_all(index)
         nodes[whole, *index] = Task((whole, *index), _mapped, function, block, near, *refs)
     if channels is Channels.MERGED:
         return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
     parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
-    for index in layout.planes(table):
+    for index in layout.planes():
         for k, part in enumerate(parts):
             key: Key = (name, *index[: layout.c], k, *index[layout.c :])
             nodes[key] = Task(key, _channels_of, TaskRef((whole, *index)), layout.c, part)
@@ -88,7 +92,7 @@ def map_image(
 def reduce_image(
     image: xr.DataArray, function: Callable, *arguments: Any, name: str, depth: int = 0
 ) -> Delayed:
-    """What the blocks of an image and their halos give, merged in a fixed tree (lazy).
+    """What the blocks of an image and their halos give, merged in a fixed order (lazy).
 
     ``function(block, halo, channels, *arguments)`` gets what it gets in `map_image` with
     `Channels.TOGETHER`, and returns something with ``merge``.
@@ -99,15 +103,33 @@ def reduce_image(
     table, source = owned(image.data, name, after)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
-    layout = _Layout.of(image, depth)
-    keys: list[Key] = []
-    for index in layout.planes(table):
-        block, near = layout.block_of_all(index, table)
-        keys.append((name, *index))
-        nodes[keys[-1]] = Task(keys[-1], _mapped, function, block, near, *refs)
+    layout = _Layout.of(image, depth, table, nodes)
+    sums: list[Key] = []
+    for strip in layout.strips():
+        total: Key | None = None
+        for index in strip:
+            block, near = layout.block_of_all(index)
+            key: Key = (name, *index)
+            nodes[key] = Task(key, _mapped, function, block, near, *refs)
+            total = _added(f"{name}-sum", index, total, key, nodes)
+        sums.extend([] if total is None else [total])
     root = f"{name}-merged"
-    nodes[root] = Alias(root, merge_tree(name, keys, nodes))
+    nodes[root] = Alias(root, merge_tree(name, sums, nodes))
     return promise(root, nodes, after)
+
+
+def _added(
+    name: str, index: tuple[int, ...], total: Key | None, key: Key, nodes: dict[Key, GraphNode]
+) -> Key:
+    """The sum so far and one more: a chain is walked in its order, and a tree is not."""
+    if total is None:
+        return key
+    nodes[name, *index] = Task((name, *index), _merged, TaskRef(total), TaskRef(key))
+    return (name, *index)
+
+
+def _merged(first: Any, second: Any) -> Any:
+    return first.merge(second)
 
 
 def _image_of(
@@ -159,40 +181,92 @@ class _Layout:
     rows: list[_Reach]
     columns: list[_Reach]
     starts: list[int]  # of the channels of each chunk, and where they end
+    tables: list[np.ndarray]  # keys of the chunks, for the blocks of each column
 
     @classmethod
-    def of(cls, image: xr.DataArray, depth: int) -> _Layout:
-        """That of an image whose blocks reach `depth` pixels into their neighbours."""
+    def of(
+        cls, image: xr.DataArray, depth: int, table: np.ndarray, nodes: dict[Key, GraphNode]
+    ) -> _Layout:
+        """That of an image whose blocks reach `depth` pixels into their neighbours.
+
+        `table` holds the keys of the chunks, and `nodes` makes them; reads of strips are added.
+        """
         c, y, x = (image.dims.index(d) for d in "cyx")
         rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
         starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
-        return cls(c, y, x, rows, columns, starts)
+        tables = _in_strips(table, x, columns, strip_width(max(image.chunksizes["x"])), nodes)
+        return cls(c, y, x, rows, columns, starts, tables)
 
-    def planes(self, table: np.ndarray) -> Iterator[tuple[int, ...]]:
+    def planes(self) -> list[tuple[int, ...]]:
         """Indices of the chunks, all channels of a place as one."""
-        yield from np.ndindex(*(n for i, n in enumerate(table.shape) if i != self.c))
+        shape = self.tables[0].shape
+        return list(np.ndindex(*(n for i, n in enumerate(shape) if i != self.c)))
 
-    def block(self, index: tuple[int, ...], table: np.ndarray) -> tuple[_Block, List]:
+    def strips(self) -> list[list[tuple[int, ...]]]:
+        """The same, those of each strip."""
+        found: dict[int, list[tuple[int, ...]]] = {}
+        for index in self.planes():
+            found.setdefault(id(self.tables[index[self.x - (self.c < self.x)]]), []).append(index)
+        return list(found.values())
+
+    def block(self, index: tuple[int, ...]) -> tuple[_Block, List]:
         """Of one chunk of the result."""
         channels = slice(self.starts[index[self.c]], self.starts[index[self.c] + 1])
         where: list[Any] = list(index)
         where[self.c] = slice(index[self.c], index[self.c] + 1)
-        return self._near(where, table, channels, apart=True)
+        return self._near(where, channels, apart=True)
 
-    def block_of_all(self, index: tuple[int, ...], table: np.ndarray) -> tuple[_Block, List]:
+    def block_of_all(self, index: tuple[int, ...]) -> tuple[_Block, List]:
         """Of all channels of one chunk of the result; `index` has no channel."""
         where: list[Any] = [*index[: self.c], slice(None), *index[self.c :]]
-        return self._near(where, table, slice(0, self.starts[-1]), apart=False)
+        return self._near(where, slice(0, self.starts[-1]), apart=False)
 
-    def _near(
-        self, where: list[Any], table: np.ndarray, channels: slice, *, apart: bool
-    ) -> tuple[_Block, List]:
+    def _near(self, where: list[Any], channels: slice, *, apart: bool) -> tuple[_Block, List]:
+        table = self.tables[where[self.x]]
         row, column = self.rows[where[self.y]], self.columns[where[self.x]]
         where[self.y] = slice(row.chunks.start, row.chunks.stop)
         where[self.x] = slice(column.chunks.start, column.chunks.stop)
         planes = table[tuple(where)]
         near = List(*(List(*(List(*map(TaskRef, line)) for line in plane)) for plane in planes))
         return _Block(self.c, row, column, channels, apart), near
+
+
+def _in_strips(
+    table: np.ndarray,
+    x: int,
+    columns: Sequence[_Reach],
+    width: int,
+    nodes: dict[Key, GraphNode],
+) -> list[np.ndarray]:
+    """The keys of the chunks for the blocks of each column; strips have reads of their own.
+
+    Only what a single chunk needs is read again: where chunks share a source, as after a rechunk,
+    so do strips.
+    """
+    if len(columns) <= width or all(len(c.chunks) == 1 for c in columns):
+        return [table] * len(columns)
+    users = count_users([table.ravel().tolist()], nodes)
+    source, tables = dict(nodes), []
+    for first in range(0, len(columns), width):
+        strip = columns[first : first + width]
+        own = table.copy()
+        at = np.moveaxis(own, x, 0)
+        last = first + len(strip)
+        for k in (*range(strip[0].chunks.start, first), *range(last, strip[-1].chunks.stop)):
+            again, _ = own_reads(at[k].ravel().tolist(), source, users)
+            fresh: dict[Key, Any] = {key: _for_strip(key, first) for key in again}
+            for key, node in again.items():
+                nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
+            for index in np.ndindex(at[k].shape):
+                at[k][index] = fresh.get(at[k][index], at[k][index])
+        tables += [own] * len(strip)
+    return tables
+
+
+def _for_strip(key: Key, first: int) -> Key:
+    if isinstance(key, tuple):
+        return (f"{key[0]}-strip-{first}", *key[1:])
+    return f"{key}-strip-{first}"
 
 
 def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:

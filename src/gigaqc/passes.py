@@ -95,11 +95,11 @@ class Pass:
         pixels = [Pieces.of(image, table, g) for g in groups]
         masks = [None if mask is None else Pieces.of(mask, mask_table, g) for g in groups]
         needed = [list(_keys_of(*pieces)) for pieces in zip(pixels, masks, strict=True)]
-        users = _users(needed, source)
+        users = count_users(needed, source)
         nodes: dict[Key, GraphNode] = {}
         arguments = self._arguments()
         for k, group in enumerate(groups):
-            inside, outside = _fused_reads(needed[k], source, users)
+            inside, outside = own_reads(needed[k], source, users)
             reading = _Reading(self.observe, pixels[k], masks[k], group.place, inside, outside)
             refs = (TaskRef(name) for name in outside)
             nodes[keys[k]] = Task(
@@ -288,7 +288,7 @@ def _flat(nested: Any) -> Iterator[Key]:
         yield from _flat(part)
 
 
-def _users(needed: Iterable[Iterable[Key]], source: Mapping[Key, GraphNode]) -> dict[Key, int]:
+def count_users(needed: Iterable[Iterable[Key]], source: Mapping[Key, GraphNode]) -> dict[Key, int]:
     """By how many tasks each source task is needed."""
     users: dict[Key, int] = {}
     for names in itertools.chain(needed, (n.dependencies for n in source.values())):
@@ -297,7 +297,7 @@ def _users(needed: Iterable[Iterable[Key]], source: Mapping[Key, GraphNode]) -> 
     return users
 
 
-def _fused_reads(
+def own_reads(
     wanted: Iterable[Key], source: Mapping[Key, GraphNode], users: Mapping[Key, int]
 ) -> tuple[dict[Key, GraphNode], tuple[Key, ...]]:
     """Source tasks that only one group needs, which reads them itself; and keys of the others.
@@ -346,7 +346,7 @@ class _Source:
     def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
         self._nodes = reading.inside
         self._values = dict(zip(reading.outside, given, strict=True))
-        self._uses = _users([_keys_of(reading.pixels, reading.mask)], reading.inside)
+        self._uses = count_users([_keys_of(reading.pixels, reading.mask)], reading.inside)
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""

@@ -17,6 +17,7 @@ import xarray as xr
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names
 from gigaqc.io.location import is_zarr, locate
+from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
     import zarr
@@ -141,7 +142,7 @@ def _write(image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, 
     import zarr
 
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-    level = image.data
+    level = settled(image.data)
     shapes = [level.shape]
     _store_level(level, group, "0", image.dims)
     for number, factor in enumerate(factors, start=1):
@@ -166,7 +167,8 @@ def _store_level(level: da.Array, group: zarr.Group, name: str, dims: Sequence[A
         dimension_names=[str(d) for d in dims],
     )
     # Blocks that cover whole chunks, so that no two tasks write to one.
-    da.store(level.rechunk(chunks), array, lock=False, return_stored=False)
+    blocks = da.store(level.rechunk(chunks), array, lock=False, return_stored=False, compute=False)
+    in_strips(blocks).compute()
 
 
 def _regular_chunks(level: da.Array) -> tuple[int, ...]:

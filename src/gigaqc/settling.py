@@ -1,0 +1,116 @@
+"""In which order an image is computed, so that little of it is held at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import dask.base
+import numpy as np
+from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
+from dask.delayed import Delayed
+from dask.typing import Key
+
+from gigaqc.grid import strip_width
+
+
+def settled(array: da.Array) -> da.Array:
+    """The same array, all that its chunks wait for together computed *now*.
+
+    Percentiles of the whole image, say, which all chunks of a result need, are single tasks with a
+    string for a key. While they are part of a graph dask sees everything connected with everything,
+    begins many chunks, and holds what it has read; without them it walks from chunk to chunk. They
+    are computed in as many steps as wait for one another.
+    """
+    graph = convert_legacy_graph(dict(array.__dask_graph__()))
+    waiting = _promises(graph)
+    if not waiting:
+        return array
+    while waiting:
+        ready = [key for key in waiting if not _ancestors(graph, key) & waiting]
+        values = dask.base.compute(*(Delayed(key, graph) for key in ready))
+        known = dict(zip(ready, values, strict=True))
+        graph = {key: _told(node, known) for key, node in graph.items()}
+        waiting.difference_update(ready)
+    return da.Array(_culled(graph, array), array.name, array.chunks, meta=array._meta)
+
+
+def in_strips(blocks: da.Array) -> Delayed:
+    """One task that all blocks lead to, strip by strip (lazy).
+
+    For blocks that are nothing, once what they do is done, such as writing. Each leads to the next,
+    because dask walks a chain in its order; from one task that needs them all it would begin
+    everywhere.
+    """
+    keys = blocks.__dask_keys__()
+    graph = dict(convert_legacy_graph(dict(blocks.__dask_optimize__(blocks.dask, keys))))
+    width = strip_width(max(blocks.chunks[-1], default=1))
+    strips: dict[int, Key] = {}
+    for index in sorted(np.ndindex(*blocks.numblocks), key=_rows_of_channels):
+        key: Key = (f"{blocks.name}-done", *index)
+        previous = strips.get(index[-1] // width)
+        before = [] if previous is None else [TaskRef(previous)]
+        graph[key] = Task(key, _nothing, TaskRef((blocks.name, *index)), *before)
+        strips[index[-1] // width] = key
+    root = f"{blocks.name}-all-done"
+    graph[root] = Task(root, _nothing, *map(TaskRef, strips.values()))
+    return Delayed(root, graph)
+
+
+def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
+    """Rows outside, what comes before them inside: channels of a place follow one another."""
+    *others, y, x = index
+    return (y, x, *others)
+
+
+def _nothing(*_: Any) -> None:
+    """Done."""
+
+
+def _told(node: GraphNode, known: Mapping[Key, Any]) -> GraphNode:
+    """The same task with values in the place of what it waits for.
+
+    In the task and not as a node of the graph: any node that all share connects everything.
+    """
+    if node.key in known:
+        return DataNode(node.key, known[node.key])
+    if type(node) is Task and node.dependencies & known.keys():
+        arguments = (
+            known[a.key] if isinstance(a, TaskRef) and a.key in known else a for a in node.args
+        )
+        return Task(node.key, node.func, *arguments, **node.kwargs)
+    return node
+
+
+def _promises(graph: Mapping[Key, GraphNode]) -> set[Key]:
+    """Single tasks that chunks need."""
+    return {
+        needed
+        for key, node in graph.items()
+        if isinstance(key, tuple)
+        for needed in node.dependencies
+        if isinstance(needed, str) and not isinstance(graph[needed], DataNode)
+    }
+
+
+def _ancestors(graph: Mapping[Key, GraphNode], key: Key) -> set[Key]:
+    found: set[Key] = set()
+    waiting = list(graph[key].dependencies)
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting.extend(graph[needed].dependencies)
+    return found
+
+
+def _culled(graph: Mapping[Key, GraphNode], array: da.Array) -> dict[Key, GraphNode]:
+    found: dict[Key, GraphNode] = {}
+    waiting = [key for key in graph if isinstance(key, tuple) and key[0] == array.name]
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found[key] = graph[key]
+            waiting.extend(graph[key].dependencies)
+    return found
