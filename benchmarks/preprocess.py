@@ -46,7 +46,7 @@ def peer(path: Path, out: Path) -> None:
     element = spatialdata.models.Image2DModel.parse(image, dims=("c", "y", "x"))
     sdata = spatialdata.SpatialData(images={"raw": element})
     done = harpy.im.pixel_clustering_preprocess(
-        sdata, img_layer="raw", output_layer="done", chunks=1024
+        sdata, image_name="raw", output_image_name="done", chunks=1024
     )
     shutil.rmtree(out, ignore_errors=True)
     done["done"].data.to_zarr(str(out))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gigaqc import errors, testing
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
+    from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assessment",
+    "PixelClusters",
+    "PixelModel",
     "Rules",
     "Statistics",
     "__version__",
@@ -57,6 +60,8 @@ __all__ = [
     "arcsinh",
     "assess",
     "channel_correlation",
+    "choose_n_clusters",
+    "cluster_pixels",
     "colocalization",
     "dynamic_range",
     "equalize_histogram",
@@ -88,6 +93,7 @@ _MODULES = {"errors": "errors", "pl": "plot", "testing": "testing"}
 
 _HOMES = {
     "assessment": ("Assessment", "assess"),
+    "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image"),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (

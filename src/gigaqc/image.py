@@ -16,7 +16,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError
+from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, ParameterError
 
 DIMS = ("t", "c", "z", "y", "x")
 """The axes, in the only order that gigaqc works in."""
@@ -273,6 +273,33 @@ def channel_index(names: Sequence[str], channel: str | int, argument: str = "cha
     if channel in names:
         return list(names).index(str(channel))
     raise ChannelError(f"{argument}: no channel {channel!r}; there are {listed(names)}.")
+
+
+def chosen_channels(
+    image: xr.DataArray, channels: Sequence[str | int] | str | int | None
+) -> xr.DataArray:
+    """The channels that are named, in that order; the image itself for None."""
+    if channels is None:
+        return image
+    names = channel_names(image)
+    wanted = [channels] if isinstance(channels, (str, int)) else list(channels)
+    at = [channel_index(names, channel, "channels") for channel in wanted]
+    if not at or len(set(at)) != len(at):
+        raise ChannelError(f"channels: got {wanted}; name at least one, and each once.")
+    return image if at == list(range(len(names))) else image.isel(c=at)
+
+
+def check_same_channels(images: Sequence[xr.DataArray]) -> None:
+    """Refuse fields of view of different channels, and an empty list of them."""
+    if not images:
+        raise ParameterError("images: got an empty list; pass at least one image.")
+    first = channel_names(images[0])
+    for k, image in enumerate(images):
+        if channel_names(image) != first:
+            raise ChannelError(
+                f"images: the first has channels {first}, number {k + 1} has "
+                f"{channel_names(image)}; pass channels= that all of them have."
+            )
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -15,8 +15,8 @@ from dask.delayed import Delayed
 
 from gigaqc import observe as observing
 from gigaqc.distribution import KeyHistogram, layout_of
-from gigaqc.errors import ChannelError, ChannelWarning, ParameterError
-from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.errors import ChannelWarning, ParameterError
+from gigaqc.image import as_image, channel_names, check_same_channels, chosen_channels
 from gigaqc.kernels import transform
 from gigaqc.mapping import Channels, map_image, reduce_image, result_dtype
 from gigaqc.metrics.refine import wanted_bins
@@ -119,11 +119,9 @@ def pixel_clustering_preprocess(
     """
     several = isinstance(images, (list, tuple))
     given = list(images) if several else [images]
-    if not given:
-        raise ParameterError("images: got an empty list; pass at least one image.")
     _check(q, q_sum, q_post, cap, pool)
-    chosen = [_chosen(as_image(image), channels) for image in given]
-    _check_alike(chosen)
+    chosen = [chosen_channels(as_image(image), channels) for image in given]
+    check_same_channels(chosen)
     sigmas = _sigmas(sigma, chosen[0].sizes["c"])
     limit = math.inf if cap is None else float(cap)
     fields = [_Field(i, Steps(sigmas, norm_sum, limit, result_dtype(i.dtype))) for i in chosen]
@@ -148,28 +146,6 @@ def _check(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def _chosen(image: xr.DataArray, channels: Sequence[str | int] | None) -> xr.DataArray:
-    if channels is None:
-        return image
-    if isinstance(channels, (str, int)):
-        channels = [channels]
-    names = channel_names(image)
-    at = [channel_index(names, channel, "channels") for channel in channels]
-    if not at or len(set(at)) != len(at):
-        raise ChannelError(f"channels: got {list(channels)}; name at least one, and each once.")
-    return image if at == list(range(len(names))) else image.isel(c=at)
-
-
-def _check_alike(images: Sequence[xr.DataArray]) -> None:
-    first = channel_names(images[0])
-    for k, image in enumerate(images):
-        if channel_names(image) != first:
-            raise ChannelError(
-                f"images: the first has channels {first}, number {k + 1} has "
-                f"{channel_names(image)}; pass channels= that all of them have."
-            )
 
 
 def _sigmas(sigma: Any, count: int) -> tuple[float | None, ...]:

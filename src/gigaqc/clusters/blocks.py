@@ -1,0 +1,133 @@
+"""What the passes of pixel clustering do with a block: draw pixels, label them, add them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gigaqc.kernels import classify
+from gigaqc.kernels.sampling import drawn_positions
+from gigaqc.mapping import Halo
+from gigaqc.observe import Channels, Place
+
+_SLAB = 1 << 14  # pixels whose float64 copies stay in the cache
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Drawn pixels (n, C), and where they lie in the image."""
+
+    values: np.ndarray
+    at: np.ndarray
+
+    def merge(self, other: Sample) -> Sample:
+        """Both, of other pixels."""
+        values = np.concatenate([self.values, other.values])
+        return Sample(values, np.concatenate([self.at, other.at]))
+
+
+def sorted_values(sample: Sample) -> np.ndarray:
+    """Pixels in the order of their places, which no chunking changes."""
+    return sample.values[np.argsort(sample.at)]
+
+
+def observe_sample(
+    channels: Iterable[np.ndarray],
+    masks: Channels | None,
+    place: Place,
+    fraction: float,
+    salt: int,
+    sizes: Sequence[int],
+    positive: bool,
+) -> Sample:
+    """Pixels of a block that are drawn, finite in all channels and inside the mask."""
+    blocks = list(channels)
+    start = (place.t, place.z, place.y, place.x)
+    at = drawn_positions(start, blocks[0].shape, fraction, salt)
+    values = np.stack([block[at] for block in blocks], axis=-1).astype("f8")
+    keep = _counts(values.T, positive)
+    for mask in masks or []:
+        keep &= mask[at]
+    place_in_image = np.zeros(len(values), "i8")
+    for size, index, first in zip(sizes, at, start, strict=True):
+        place_in_image = place_in_image * size + index + first
+    return Sample(values[keep], place_in_image[keep])
+
+
+def _counts(pixels: Iterable[np.ndarray], positive: bool) -> np.ndarray:
+    """Which pixels count: finite in all channels, and above 0 if that is the mask."""
+    with np.errstate(invalid="ignore"):
+        return np.logical_and.reduce(
+            [np.isfinite(p) & (p > 0) if positive else np.isfinite(p) for p in pixels]
+        )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a pixel gets its label: compiled for its kind, and small enough to travel with a task.
+
+    Of a mixture `factors` and `offsets`; of centres neither. `labels` gives the label of each
+    component or centre.
+    """
+
+    centres: np.ndarray
+    factors: np.ndarray | None
+    offsets: np.ndarray | None
+    labels: np.ndarray
+    positive: bool
+
+    def apply(self, channels: Sequence[np.ndarray]) -> np.ndarray:
+        """Labels of pixels, flat; 0 where a pixel does not count."""
+        flat = [channel.reshape(-1) for channel in channels]
+        out = np.empty(flat[0].size, self.labels.dtype)
+        found = np.empty(_SLAB, "i8")
+        slab = np.empty((len(flat), _SLAB))
+        for start in range(0, out.size, _SLAB):
+            n = min(_SLAB, out.size - start)
+            pixels = slab[:, :n]
+            for c, channel in enumerate(flat):
+                pixels[c] = channel[start : start + n]
+            counts = _counts(pixels, self.positive)
+            pixels[:, ~counts] = 0
+            if self.factors is None:
+                classify.nearest(pixels, self.centres, found)
+            else:
+                classify.most_probable(pixels, self.centres, self.factors, self.offsets, found)
+            out[start : start + n] = np.where(counts, self.labels[found[:n]], 0)
+        return out
+
+
+def labelled(block: Sequence[np.ndarray], halo: Halo, channels: slice, rule: Rule) -> np.ndarray:
+    """Labels of a block, without a channel axis."""
+    return rule.apply(block).reshape(block[0].shape)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Pixels of each label, and the sums of their channels (labels, C)."""
+
+    n: np.ndarray
+    sums: np.ndarray
+
+    def merge(self, other: Sums) -> Sums:
+        """Both, of other pixels."""
+        return Sums(self.n + other.n, self.sums + other.sums)
+
+
+def observe_sums(
+    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, rule: Rule
+) -> Sums:
+    """Of a block: how many pixels each label has, and what they add up to."""
+    blocks = list(channels)
+    labels = rule.apply(blocks).astype("i8")
+    for mask in masks or []:
+        labels *= mask.reshape(-1)
+    size = int(rule.labels.max()) + 1
+    counted = labels > 0
+    sums = []
+    for block in blocks:
+        values = np.where(counted, block.reshape(-1), 0)
+        sums.append(np.bincount(labels, weights=values, minlength=size))
+    return Sums(np.bincount(labels, minlength=size), np.stack(sums, axis=-1))

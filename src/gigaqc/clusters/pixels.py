@@ -1,0 +1,272 @@
+"""`cluster_pixels`: a sample, a model, labels, and what the clusters are like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import dask.base
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.clusters.blocks import Rule, Sums, observe_sample, observe_sums, sorted_values
+from gigaqc.clusters.model import PixelModel, check_method, means_of, mixture_of, train
+from gigaqc.errors import ImageError, ParameterError
+from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
+from gigaqc.passes import Pass
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Method = Literal["gmm", "kmeans", "flowsom"]
+
+
+@dataclass(frozen=True)
+class PixelClusters:
+    """Clusters of the pixels of one image, or of several fields of view together.
+
+    Attributes
+    ----------
+    labels
+        Label image, 1..n and 0 where masked (lazy); a list for a list of images.
+    model
+        `PixelModel`, which labels other images too, and can be saved.
+    profile
+        DataFrame cluster by channel: mean of all pixels with a label; NaN of none.
+    sizes
+        Series: number of pixels of each cluster.
+    sample
+        The pixels that the model was trained on, (n, C).
+    """
+
+    labels: xr.DataArray | list[xr.DataArray]
+    model: PixelModel
+    profile: pd.DataFrame
+    sizes: pd.Series
+    sample: np.ndarray = field(repr=False)
+
+
+def cluster_pixels(
+    images: Any,
+    n_clusters: int,
+    *,
+    method: Method = "gmm",
+    channels: Sequence[str | int] | None = None,
+    mask: Any = None,
+    fraction: float = 0.1,
+    seed: int = 0,
+    max_pixels: int = 500_000,
+) -> PixelClusters:
+    """Group pixels by their channels: train on a sample *now*, label all of them lazily.
+
+    Parameters
+    ----------
+    images
+        Anything that `gigaqc` takes as an image, or a list of fields of view with the same
+        channels, which get one model. `gigaqc.pixel_clustering_preprocess` makes them comparable.
+    n_clusters
+        How many clusters; `gigaqc.choose_n_clusters` helps to choose.
+    method
+        ``"gmm"``: scikit-learn's Gaussian mixture with full covariances. ``"kmeans"``:
+        scikit-learn's k-means (in batches above 100 000 sampled pixels). ``"flowsom"``: a
+        self-organising map of 10 x 10 nodes, joined to clusters by Ward's method, as FlowSOM and
+        Pixie do it; the code is gigaqc's own, because the flowsom package is GPL.
+    channels
+        Names or positions of the channels to look at; None takes all.
+    mask
+        Bool, ``y x`` or more of the image's dims (a list for a list): other pixels get label 0.
+        ``"positive"``: only pixels above 0 in all channels count.
+    fraction
+        Part of the pixels that the model is trained on, in 0..1; at most `max_pixels` of all
+        images. Drawn by a hash of their position and `seed`, so that the sample, the model and the
+        labels do not depend on the chunks.
+    seed
+        Other numbers draw other pixels and start elsewhere.
+    max_pixels
+        Most pixels to train on.
+
+    Returns
+    -------
+    PixelClusters
+        ``.labels``, ``.model``, ``.profile``, ``.sizes``, ``.sample``. Clusters are numbered in
+        ascending order of their mean intensity, all channels together.
+
+    Raises
+    ------
+    ChannelError
+        When there is no such channel, or the images have different ones.
+    ParameterError
+        An unknown method, no whole number of clusters, a fraction outside of 0..1, or as many masks
+        as there are not images.
+    ImageError
+        When the sample has fewer pixels than there are clusters.
+
+    Notes
+    -----
+    Reads each chunk once for the sample and once for the profile; computing the labels reads it
+    once more. What the images have to compute first is computed each time: write preprocessed
+    images before they are clustered. Pixels that are NaN or infinite in a channel get label 0.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.zeros((2, 32, 32), "u2")
+    >>> image[:, :, 16:] = 100
+    >>> found = gq.cluster_pixels(image, 2, method="kmeans", fraction=1)
+    >>> found.labels.values[0, [0, 31]].tolist(), found.profile.values.tolist()
+    ([1, 2], [[0.0, 0.0], [100.0, 100.0]])
+    """
+    import pandas as pd
+
+    check_method(method)
+    if not isinstance(n_clusters, (int, np.integer)) or isinstance(n_clusters, bool):
+        raise ParameterError(f"n_clusters: got {n_clusters!r}; pass a whole number from 1.")
+    task = _Task.of(images, channels, mask, fraction, seed, max_pixels)
+    if not 1 <= n_clusters <= 65535:
+        raise ParameterError(f"n_clusters: got {n_clusters}; pass a whole number from 1.")
+    sample = task.sample(int(n_clusters))
+    model = train(method, sample, int(n_clusters), task.names, seed, task.positive)
+    sums = task.sums(model.rule)
+    index = pd.RangeIndex(1, model.n_clusters + 1, name="cluster")
+    n = sums.n[1:]
+    means = np.where(n[:, None] > 0, sums.sums[1:] / np.maximum(n, 1)[:, None], np.nan)
+    labels = [model.label(i, m) for i, m in zip(task.images, task.masks, strict=True)]
+    return PixelClusters(
+        labels if isinstance(images, (list, tuple)) else labels[0],
+        model,
+        pd.DataFrame(means, index=index, columns=pd.Index(task.names, name="channel")),
+        pd.Series(n, index=index, name="pixels"),
+        sample,
+    )
+
+
+def choose_n_clusters(
+    images: Any,
+    candidates: Iterable[int] = range(2, 11),
+    *,
+    method: Literal["gmm", "kmeans"] = "gmm",
+    channels: Sequence[str | int] | None = None,
+    mask: Any = None,
+    fraction: float = 0.1,
+    seed: int = 0,
+    max_pixels: int = 100_000,
+) -> pd.DataFrame:
+    """How well numbers of clusters fit: BIC of mixtures, inertia of k-means. Runs now.
+
+    Parameters
+    ----------
+    images, method, channels, mask, fraction, seed, max_pixels
+        As in `cluster_pixels`; one sample serves all candidates.
+    candidates
+        Numbers of clusters to try.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``n_clusters``, with ``bic`` (Bayesian information criterion: the smallest is
+        best) or ``inertia`` (sum of squared distances to the nearest centre: look for the bend).
+        `gigaqc.pl.cluster_choice` draws it.
+
+    Raises
+    ------
+    ParameterError
+        When there is no candidate, or one is no whole number from 1; and as `cluster_pixels`.
+    """
+    import pandas as pd
+    from threadpoolctl import threadpool_limits
+
+    check_method(method, ("gmm", "kmeans"))
+    numbers = list(candidates)
+    if not numbers or any(not isinstance(n, (int, np.integer)) or n < 1 for n in numbers):
+        raise ParameterError(
+            f"candidates: got {numbers}; pass whole numbers from 1, such as range(2, 9)."
+        )
+    task = _Task.of(images, channels, mask, fraction, seed, max_pixels)
+    sample = task.sample(max(numbers))
+    with threadpool_limits(1):
+        if method == "gmm":
+            name, found = "bic", [mixture_of(sample, n, seed).bic(sample) for n in numbers]
+        else:
+            name, found = "inertia", [float(means_of(sample, n, seed).inertia_) for n in numbers]
+    return pd.DataFrame({name: found}, index=pd.Index(numbers, name="n_clusters"))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Images of the same channels, and which of their pixels count."""
+
+    images: list[xr.DataArray]
+    masks: list[xr.DataArray | None]
+    positive: bool
+    fraction: float
+    seed: int
+
+    @classmethod
+    def of(
+        cls, images: Any, channels: Any, mask: Any, fraction: float, seed: int, max_pixels: int
+    ) -> _Task:
+        """What the caller gave, checked."""
+        several = isinstance(images, (list, tuple))
+        given = [as_image(i) for i in images] if several else [as_image(images)]
+        chosen = [chosen_channels(image, channels) for image in given]
+        check_same_channels(chosen)
+        if not (isinstance(fraction, (int, float)) and 0 < fraction <= 1):
+            raise ParameterError(f"fraction: got {fraction!r}; pass a number above 0, up to 1.")
+        if not (isinstance(seed, (int, np.integer)) and seed >= 0):
+            raise ParameterError(f"seed: got {seed!r}; pass a whole number from 0.")
+        positive = isinstance(mask, str)
+        if positive and mask != "positive":
+            raise ParameterError(f"mask: got {mask!r}; pass 'positive', a bool image, or None.")
+        masks = list(mask) if several and isinstance(mask, (list, tuple)) else [mask] * len(chosen)
+        if len(masks) != len(chosen):
+            raise ParameterError(
+                f"mask: got {len(masks)} for {len(chosen)} images; pass one for each."
+            )
+        within = [
+            None if positive or m is None else as_mask(m, i)
+            for m, i in zip(masks, chosen, strict=True)
+        ]
+        pixels = sum(i.size // i.sizes["c"] for i in chosen)
+        return cls(chosen, within, positive, min(fraction, max_pixels / pixels), int(seed))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the channels."""
+        return channel_names(self.images[0])
+
+    def sample(self, n_clusters: int) -> np.ndarray:
+        """Drawn pixels of all images, (n, C)."""
+        drawn = [self._sampled(k) for k in range(len(self.images))]
+        sample = np.concatenate([sorted_values(s) for s in dask.base.compute(*drawn)])
+        if len(np.unique(sample, axis=0)) < n_clusters:
+            raise ImageError(
+                f"images: {len(sample)} sampled pixels count, too few different ones for "
+                f"{n_clusters} clusters; pass fewer clusters, a larger fraction or another mask."
+            )
+        return sample
+
+    def _sampled(self, k: int) -> Delayed:
+        image, mask = self.images[k], self.masks[k]
+        sizes = tuple(image.sizes.get(d, 1) for d in "tzyx")
+        salt = (self.seed << 20) + k
+        arguments = (self.fraction, salt % (1 << 63), sizes, self.positive)
+        name = f"pixels-{_token(image, mask, arguments)}"
+        return Pass(name, image, mask, observe_sample, arguments).build()
+
+    def sums(self, rule: Rule) -> Sums:
+        """Of all pixels of all images, by label."""
+        added = [
+            Pass(f"profile-{_token(i, m, rule)}", i, m, observe_sums, (rule,)).build()
+            for i, m in zip(self.images, self.masks, strict=True)
+        ]
+        total, *others = dask.base.compute(*added)
+        for other in others:
+            total = total.merge(other)
+        return total
+
+
+def _token(image: xr.DataArray, mask: xr.DataArray | None, arguments: Any) -> str:
+    return tokenize(image.data.name, None if mask is None else mask.data.name, arguments)
