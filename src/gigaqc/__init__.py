@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gigaqc._version import __version__
 
 if TYPE_CHECKING:
-    from gigaqc import errors, testing
+    from gigaqc import errors, spatial, testing
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
@@ -82,6 +82,7 @@ __all__ = [
     "remove_hot_pixels",
     "scan",
     "signal_to_noise",
+    "spatial",
     "stained_area",
     "testing",
     "tissue_integrity",
@@ -89,7 +90,7 @@ __all__ = [
     "write_image",
 ]
 
-_MODULES = {"errors": "errors", "pl": "plot", "testing": "testing"}
+_MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
 
 _HOMES = {
     "assessment": ("Assessment", "assess"),

@@ -65,22 +65,22 @@ def write_image(
     The image is read once; each coarser level reads the level before it from the store.
     """
     labelled = as_image(image)
-    factors = _checked_factors(scale_factors, labelled)
+    factors = checked_factors(scale_factors, labelled)
     target = _checked_target(path, overwrite)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         _write(labelled, temporary, target, factors)
-        _move_in_place(temporary, target)
+        move_in_place(temporary, target)
     except OSError as error:
         raise WriteError(
             f"path: {os.fspath(path)!r} could not be written ({error}); make room or change the "
             "folder. Nothing was left behind."
         ) from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder into which tasks that were running when another failed may still write."""
     for _ in range(100):
         if not folder.exists():
@@ -89,7 +89,8 @@ def _remove(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple[int, ...]:
+def checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple[int, ...]:
+    """Refuse factors that are no whole numbers from 2, or that leave no pixel."""
     checked = tuple(factors or ())
     if any(isinstance(f, bool) or not isinstance(f, (int, np.integer)) or f < 2 for f in checked):
         raise ParameterError(
@@ -124,7 +125,8 @@ def _checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return target
 
 
-def _move_in_place(temporary: Path, target: Path) -> None:
+def move_in_place(temporary: Path, target: Path) -> None:
+    """Rename what is complete to its place; what was there is removed once that is done."""
     if not target.exists():
         os.rename(temporary, target)
         return
@@ -142,15 +144,37 @@ def _write(image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, 
     import zarr
 
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-    level = settled(image.data)
-    shapes = [level.shape]
-    _store_level(level, group, "0", image.dims)
-    for number, factor in enumerate(factors, start=1):
-        level = _coarser(da.from_zarr(str(folder), component=str(number - 1)), factor)
-        shapes.append(level.shape)
-        _store_level(level, group, str(number), image.dims)
+    names = [str(number) for number in range(len(factors) + 1)]
+    shapes = write_levels(image, group, names, factors)
     # Last: a folder that was interrupted is no image to any reader.
     group.attrs["ome"] = _metadata(image, target.name.removesuffix(".zarr"), shapes)
+
+
+def write_levels(
+    image: xr.DataArray,
+    group: zarr.Group,
+    names: Sequence[str],
+    factors: Sequence[int],
+    *,
+    labels: bool = False,
+) -> list[tuple[int, ...]]:
+    """Write the levels of an image into a group, and give their shapes.
+
+    Each coarser level is made from the one before it: means of its pixels; of `labels` the first of
+    each square, because a mean of labels is none.
+    """
+    level = settled(image.data)
+    shapes = [level.shape]
+    _store_level(level, group, names[0], image.dims)
+    for before, name, factor in zip(names, names[1:], factors, strict=False):
+        finer = da.from_zarr(group[before])
+        level = finer[..., ::factor, ::factor] if labels else _coarser(finer, factor)
+        if labels:
+            level = level[..., : finer.shape[-2] // factor, : finer.shape[-1] // factor]
+            level = level.rechunk(finer.chunksize)
+        shapes.append(level.shape)
+        _store_level(level, group, name, image.dims)
+    return shapes
 
 
 def _store_level(level: da.Array, group: zarr.Group, name: str, dims: Sequence[Any]) -> None:
