@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
-    from gigaqc.io import list_images, open_image, open_labels, write_image
+    from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -88,6 +88,7 @@ __all__ = [
     "tissue_integrity",
     "unexpected_correlations",
     "write_image",
+    "write_labels",
 ]
 
 _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
@@ -95,7 +96,7 @@ _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "
 _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
-    "io": ("list_images", "open_image", "open_labels", "write_image"),
+    "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",

@@ -60,6 +60,36 @@ def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
             yield
 
 
+class _Steps(Callback):
+    """Moves a rich bar by tasks, of as many computations as there come to be."""
+
+    def __init__(self, progress: Any, task: Any) -> None:
+        super().__init__(start_state=self._begin, posttask=self._step)
+        self._progress, self._task, self._total = progress, task, 0
+
+    def _begin(self, graph: Any, state: Any) -> None:
+        self._total += len(graph)
+        self._progress.update(self._task, total=self._total)
+
+    def _step(self, *_: Any) -> None:
+        self._progress.advance(self._task)
+
+
+@contextlib.contextmanager
+def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
+    """Show a bar of tasks while the local scheduler computes, once or several times, inside."""
+    if not show:
+        yield
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    progress = Progress(*columns, transient=True)
+    with progress, _Steps(progress, progress.add_task(label, total=None)):
+        yield
+
+
 def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[Any, ...]:
     """Compute wherever the user has it: the current Client, or the local scheduler with a bar."""
     announce_compilation(show=show)

@@ -65,11 +65,36 @@ def write_image(
     The image is read once; each coarser level reads the level before it from the store.
     """
     labelled = as_image(image)
-    factors = checked_factors(scale_factors, labelled)
+    _write_store(labelled, path, checked_factors(scale_factors, labelled), overwrite)
+
+
+def write_labels(
+    labels: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a label image as OME-Zarr 0.5, as `write_image` does images.
+
+    Parameters
+    ----------
+    labels
+        Integers, dims a subset of ``t z y x``.
+    path, overwrite
+        As for `write_image`.
+    """
+    _write_store(labels, path, (), overwrite, labels=True)
+
+
+def _write_store(
+    image: xr.DataArray,
+    path: str | os.PathLike[str],
+    factors: tuple[int, ...],
+    overwrite: bool,
+    *,
+    labels: bool = False,
+) -> None:
     target = _checked_target(path, overwrite)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        _write(labelled, temporary, target, factors)
+        _write(image, temporary, target, factors, labels=labels)
         move_in_place(temporary, target)
     except OSError as error:
         raise WriteError(
@@ -140,14 +165,21 @@ def move_in_place(temporary: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, ...]) -> None:
+def _write(
+    image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, ...], *, labels: bool
+) -> None:
     import zarr
 
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     names = [str(number) for number in range(len(factors) + 1)]
-    shapes = write_levels(image, group, names, factors)
+    shapes = write_levels(image, group, names, factors, labels=labels)
     # Last: a folder that was interrupted is no image to any reader.
-    group.attrs["ome"] = _metadata(image, target.name.removesuffix(".zarr"), shapes)
+    ome = _metadata(image, target.name.removesuffix(".zarr"), shapes)
+    if labels:
+        ome["image-label"] = {"version": "0.5"}
+    else:
+        ome["omero"] = {"channels": [_channel(n, image.dtype) for n in channel_names(image)]}
+    group.attrs["ome"] = ome
 
 
 def write_levels(
@@ -237,7 +269,6 @@ def _metadata(image: xr.DataArray, name: str, shapes: Sequence[tuple[int, ...]])
     return {
         "version": "0.5",
         "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
-        "omero": {"channels": [_channel(n, image.dtype) for n in channel_names(image)]},
     }
 
 

@@ -1,9 +1,4 @@
-"""Pictures of results: thumbnails, histograms, correlations, tile maps (``gq.pl``).
-
-Every function takes results and never reads a pixel beyond a thumbnail. One that draws a single
-axes takes ``ax=`` and returns it; without ``ax`` it makes a figure with `matplotlib.pyplot`, as a
-notebook expects. matplotlib is imported when a picture is first asked for.
-"""
+"""Pictures of what `gq.assess` and its parts give."""
 
 from __future__ import annotations
 
@@ -94,7 +89,7 @@ def summary(assessment: Any) -> Figure:
     """
     names = _names(assessment.thumbnails)
     columns, rows = _grid(len(names))
-    figure = _figure((2.1 * columns, 3.3 * rows))
+    figure = figure_of((2.1 * columns, 3.3 * rows))
     axes = figure.subplots(
         2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [3, 2] * rows}
     )
@@ -129,7 +124,7 @@ def channels(results: Any) -> np.ndarray:
     thumbnails = results if isinstance(results, xr.DataArray) else results.thumbnails
     names = _names(thumbnails)
     columns, rows = _grid(len(names))
-    figure = _figure((2.1 * columns, 2.3 * rows))
+    figure = figure_of((2.1 * columns, 2.3 * rows))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
@@ -160,23 +155,23 @@ def histograms(results: Any, channel: str | int | None = None, ax: Axes | None =
     dataset = results if isinstance(results, xr.Dataset) else results.histograms
     names = _names(dataset.counts)
     chosen = range(len(names)) if channel is None else [channel_index(names, channel)]
-    ax = _axes(ax, (4.5, 3.0))
+    ax = new_axes(ax, (4.5, 3.0))
     drawn = [
         (names[i], patch) for i in chosen if (patch := _stairs(ax, dataset, i, len(chosen) == 1))
     ]
     if not drawn:
-        _say(ax, "no finite values")
+        say(ax, "no finite values")
         return ax
     _log_counts(ax)
     ax.margins(x=0.01)
     ax.set_xlabel("value")
     ax.set_ylabel("pixels")
     if channel is not None:
-        ax.set_title(_label(names[chosen[0]]))
+        ax.set_title(label_of(names[chosen[0]]))
         _mark_levels(ax, results, names[chosen[0]])
     elif len(drawn) <= _LEGEND_ENTRIES:
         # matplotlib leaves out labels that start with an underscore; a space keeps them
-        labels = [" " + _label(n) if n.startswith("_") else _label(n) for n, _ in drawn]
+        labels = [" " + label_of(n) if n.startswith("_") else label_of(n) for n, _ in drawn]
         ax.legend([patch for _, patch in drawn], labels, fontsize="small", frameon=False)
     return ax
 
@@ -211,9 +206,9 @@ def correlation(
     names = _names(matrix)
     values = np.asarray(matrix.values, dtype=np.float64)
     side = float(np.clip(1.8 + 0.3 * len(names), 3.0, 14.0))
-    ax = _axes(ax, (side + 0.8, side))
+    ax = new_axes(ax, (side + 0.8, side))
     image = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
-    labels = [_label(n) for n in names]
+    labels = [label_of(n) for n in names]
     size = float(np.clip(300 / max(len(names), 1), 5, 10))
     ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=size)
     ax.set_yticks(range(len(names)), labels, fontsize=size)
@@ -224,7 +219,7 @@ def correlation(
             ax.add_patch(
                 Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2)
             )
-    _colour_bar(ax, image, "Pearson correlation")
+    colour_bar(ax, image, "Pearson correlation")
     return ax
 
 
@@ -257,17 +252,17 @@ def tiles(
 
     dataset = results if isinstance(results, xr.Dataset) else results.tiles
     name, values = tile_map(dataset, variable, channel)
-    ax = _axes(ax, (4.2, 3.4))
+    ax = new_axes(ax, (4.2, 3.4))
     image = ax.imshow(values, cmap=SEQUENTIAL, interpolation="none")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.set_title(_label(name))
+    ax.set_title(label_of(name))
     ax.set_xlabel("tile x")
     ax.set_ylabel("tile y")
     if np.isfinite(values).any():
-        _colour_bar(ax, image, variable.replace("_", " "))
+        colour_bar(ax, image, variable.replace("_", " "))
     else:
-        _say(ax, "not measurable")
+        say(ax, "not measurable")
     return ax
 
 
@@ -318,12 +313,12 @@ def joint_histogram(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.colors import LogNorm
 
-    ax = _axes(ax, (4.4, 3.6))
+    ax = new_axes(ax, (4.4, 3.6))
     counts = np.asarray(dataset["counts"].transpose("bin_x", "bin_y").values, dtype=np.float64)
-    ax.set_xlabel(_label(dataset.attrs.get("x", "x")))
-    ax.set_ylabel(_label(dataset.attrs.get("y", "y")))
+    ax.set_xlabel(label_of(dataset.attrs.get("x", "x")))
+    ax.set_ylabel(label_of(dataset.attrs.get("y", "y")))
     if not (counts > 0).any():
-        _say(ax, "no pixels")
+        say(ax, "no pixels")
         return ax
     image = ax.pcolormesh(
         dataset["edges_x"].values,
@@ -333,7 +328,7 @@ def joint_histogram(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         cmap=SEQUENTIAL,
         rasterized=True,
     )
-    _colour_bar(ax, image, "pixels")
+    colour_bar(ax, image, "pixels")
     return ax
 
 
@@ -347,7 +342,7 @@ def _names(labelled: Any) -> list[str]:
     return [str(n) for n in range(labelled.sizes["c"])]
 
 
-def _label(text: object) -> str:
+def label_of(text: object) -> str:
     """A name that matplotlib shows as it is: no mathematics, nothing unprintable, not too long."""
     return printable(text, _LABEL_LENGTH).replace("$", r"\$")
 
@@ -357,7 +352,7 @@ def _grid(count: int) -> tuple[int, int]:
     return columns, max(1, math.ceil(count / columns))
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def figure_of(size: tuple[float, float]) -> Figure:
     """A figure outside pyplot's list of open ones, so that a notebook shows it once."""
     import matplotlib.pyplot  # noqa: F401  (registers how a notebook shows a Figure)
     from matplotlib.figure import Figure
@@ -365,7 +360,8 @@ def _figure(size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """`ax`, or one of a figure of its own."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -376,7 +372,7 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 def _draw_thumbnail(ax: Axes, values: np.ndarray, name: str) -> None:
     low, high = contrast_limits(values)
     ax.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    ax.set_title(_label(name), fontsize="small")
+    ax.set_title(label_of(name), fontsize="small")
 
 
 def _stairs(ax: Axes, dataset: xr.Dataset, index: int, fill: bool) -> Any:
@@ -422,14 +418,16 @@ def _mark_levels(ax: Axes, results: Any, name: str) -> None:
             ax.axvline(level, linestyle=style, color="0.5", linewidth=1.2)
 
 
-def _colour_bar(ax: Axes, image: Any, label: str) -> None:
+def colour_bar(ax: Axes, image: Any, label: str) -> None:
+    """A scale beside an axes."""
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85)
     bar.set_label(label)
     if bar.solids is not None:
         bar.solids.set_rasterized(True)  # one small picture, not 256 polygons, in SVG and PDF
 
 
-def _say(ax: Axes, text: str) -> None:
+def say(ax: Axes, text: str) -> None:
+    """Words in an axes where there is nothing to draw."""
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_xticks([])
     ax.set_yticks([])

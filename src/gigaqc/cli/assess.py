@@ -1,8 +1,6 @@
-"""The command line: ``gigaqc demo``, ``gigaqc assess`` and ``gigaqc info``.
+"""``gigaqc demo``, ``gigaqc assess`` and ``gigaqc info``, and what all commands share.
 
 Only what every command needs is imported here; the rest waits, so that ``--help`` is quick.
-Exit status: 0 done, 1 done and quality control failed (with ``--strict``), 2 wrong use, 3 input
-that cannot be read.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class Reading:
             element=self.element,
             level=self.level,
             dims=self.dims,
-            channels=_channel_names(self.channels),
+            channels=channel_names(self.channels),
         )
 
 
@@ -190,10 +188,10 @@ def assess(
     Exit status: 0 done; 1 a sample failed, with --strict; 2 wrong use; 3 a source could not be
     read.
     """
-    with _reported():
-        reading = Reading(_checked_dims(dims), channels, element, level)
+    with reported():
+        reading = Reading(checked_dims(dims), channels, element, level)
         judging = Judging(_tissue(tissue), _checked_rules(rules), tile)
-        _channel_names(channels)
+        channel_names(channels)
         make_writable(out)
         samples = plan_samples(sources, out, element=element)
         if not overwrite:
@@ -217,7 +215,7 @@ def demo(
     Human HT29 cells in three channels (DNA, phospho-histone H3, actin); Moffat et al., Cell 2006.
     """
     image = Path(gq.__file__).parent / "data" / "ht29.ome.tiff"
-    with _reported():
+    with reported():
         make_writable(out)
         end = _assess_sample(
             Sample(str(image), "ht29", out), Reading(None, None, None, 0), Judging(), quiet=quiet
@@ -235,8 +233,8 @@ def info(
     level: Level = 0,
 ) -> None:
     """Say what a source holds and what judging it would read; no pixel is read for that."""
-    with _reported():
-        reading = Reading(_checked_dims(dims), channels, element, level)
+    with reported():
+        reading = Reading(checked_dims(dims), channels, element, level)
         names = gq.list_images(source)
         try:
             image = reading.open(source)
@@ -247,11 +245,6 @@ def info(
             return
         facts = {"elements": ", ".join(names)} if len(names) > 1 else {}
         _say(source, {**facts, **_facts(image), "a run": str(gq.explain(image))})
-
-
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="gigaqc")
 
 
 def _assess_sample(sample: Sample, reading: Reading, judging: Judging, *, quiet: bool) -> Exit:
@@ -361,7 +354,7 @@ def _tissue(given: str | None) -> str | bool | None:
     return False if given is not None and given.lower() == "none" else given
 
 
-def _channel_names(given: str | None) -> list[str] | None:
+def channel_names(given: str | None) -> list[str] | None:
     """Names from ``A,B,C``, or from the lines of a file."""
     if given is None:
         return None
@@ -375,7 +368,8 @@ def _channel_names(given: str | None) -> list[str] | None:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _checked_dims(dims: str | None) -> str | None:
+def checked_dims(dims: str | None) -> str | None:
+    """Axes as letters, each once."""
     if dims is not None and (set(dims) - set("tczyx") or len(set(dims)) != len(dims)):
         raise ParameterError(
             f"--dims: got {dims!r}; name each axis once with the letters t c z y x, such as tyx."
@@ -393,7 +387,7 @@ def _checked_rules(rules: str) -> str:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """Turn an expected error into one line and an exit status."""
     try:
         yield

@@ -1,0 +1,15 @@
+"""The command line: ``gigaqc demo``, ``assess``, ``preprocess``, ``cluster`` and ``info``.
+
+Exit status: 0 done, 1 done and quality control failed (with ``--strict``), 2 wrong use, 3 input
+that cannot be read.
+"""
+
+from gigaqc.cli import prepare  # noqa: F401  (registers its commands)
+from gigaqc.cli.assess import Exit, app
+
+__all__ = ["Exit", "app", "main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="gigaqc")

@@ -1,0 +1,46 @@
+"""Pictures of results (``gq.pl``): thumbnails, histograms, correlations, tile maps, clusters.
+
+Every function takes results and never reads a pixel beyond a thumbnail. One that draws a single
+axes takes ``ax=`` and returns it; without ``ax`` it makes a figure with `matplotlib.pyplot`, as a
+notebook expects. matplotlib is imported when a picture is first asked for.
+"""
+
+from gigaqc.plot.clusters import (
+    before_after,
+    cluster_choice,
+    cluster_profile,
+    cluster_scatter,
+    clusters,
+)
+from gigaqc.plot.results import (
+    DIVERGING,
+    SEQUENTIAL,
+    channels,
+    contrast_limits,
+    correlation,
+    histograms,
+    joint_histogram,
+    printable,
+    summary,
+    tile_map,
+    tiles,
+)
+
+__all__ = [
+    "DIVERGING",
+    "SEQUENTIAL",
+    "before_after",
+    "channels",
+    "cluster_choice",
+    "cluster_profile",
+    "cluster_scatter",
+    "clusters",
+    "contrast_limits",
+    "correlation",
+    "histograms",
+    "joint_histogram",
+    "printable",
+    "summary",
+    "tile_map",
+    "tiles",
+]

@@ -1,0 +1,78 @@
+"""Pictures of clusters: what they show, of results of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gigaqc as gq
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    image = np.zeros((3, 40, 60), "u2")
+    image[0, :, 20:], image[1, :, 40:] = 50, 90
+    return gq.cluster_pixels(image, 3, method="kmeans", fraction=1)
+
+
+def test_a_map_has_a_colour_a_cluster(found: Any) -> None:
+    ax = gq.pl.clusters(found.labels)
+    (image,) = ax.get_images()
+    assert len(np.unique(image.get_array().reshape(-1, 4), axis=0)) == 3
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["1", "2", "3"]
+    assert ax.get_xlim() == (0, 60) and ax.get_ylim() == (40, 0)
+
+
+def test_what_has_no_label_is_white_and_large_maps_are_thinned() -> None:
+    labels = np.zeros((1, 3000, 2000), "u2")
+    labels[:, 1500:] = 33
+    (image,) = gq.pl.clusters(labels).get_images()
+    shown = image.get_array()
+    assert shown.shape[:2] == (1000, 667) and (shown[0] == 1).all() and (shown[-1] != 1).any()
+    (nothing,) = gq.pl.clusters(np.zeros((5, 5), "u1")).get_images()
+    assert (nothing.get_array() == 1).all()
+
+
+def test_profiles(found: Any) -> None:
+    ax = gq.pl.cluster_profile(found.profile, standardize=False)
+    np.testing.assert_array_equal(ax.get_images()[0].get_array(), found.profile.to_numpy())
+    scores = gq.pl.cluster_profile(found.profile).get_images()[0].get_array()
+    np.testing.assert_allclose(scores[:, :2].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(scores[:, :2].std(axis=0), 1)
+    assert (scores[:, 2] == 0).all()  # a channel that is the same everywhere
+
+
+def test_scatter(found: Any) -> None:
+    ax = gq.pl.cluster_scatter(found, 0, 1)
+    points = ax.collections[0]
+    assert len(points.get_offsets()) == 2400
+    assert len(np.unique(points.get_facecolors(), axis=0)) == 3
+
+
+def test_choice() -> None:
+    table = pd.DataFrame({"bic": [9.0, 2.0, 4.0]}, index=pd.Index([2, 3, 4], name="n_clusters"))
+    ax = gq.pl.cluster_choice(table)
+    assert ax.get_legend().get_texts()[0].get_text() == "best: 3"
+    bend = gq.pl.cluster_choice(table.rename(columns={"bic": "inertia"}))
+    assert bend.get_ylabel() == "inertia" and bend.get_legend() is None
+
+
+def test_before_and_after(found: Any) -> None:
+    image = np.random.default_rng(0).poisson(30, (2, 40, 40)).astype("u2")
+    counts = [gq.histogram(i).compute() for i in (image, gq.arcsinh(image))]
+    left, right = gq.pl.before_after(*counts, channel=0)
+    assert left.get_title() == "before" and right.get_title() == "after"
+    assert left.get_xlim()[1] > 30 > right.get_xlim()[1]
