@@ -73,3 +73,45 @@ def test_sixteen_times_the_area_takes_little_more(tmp_path: Path, dtype: str) ->
 @pytest.mark.slow
 def test_eight_channels_of_8192_fit_a_gibibyte(tmp_path: Path) -> None:
     assert growth(tmp_path, "u2", (8, 8192, 8192), 1024) <= 1024 * MIB
+
+
+PREPARE = """
+import shutil
+gq.write_image(gq.{function}(gq.open_image({path!r}){more}), {out!r})
+shutil.rmtree({out!r})
+print("done")
+"""
+PREPARE_SETUP = (
+    SETUP
+    + """
+import tempfile
+for function in (gq.pixel_clustering_preprocess, lambda image: gq.gaussian_blur(image, 2)):
+    gq.write_image(function(warm), tempfile.mkdtemp() + "/warm.zarr")
+"""
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "more"), [("pixel_clustering_preprocess", ""), ("gaussian_blur", ", 2")]
+)
+def test_writing_with_a_halo_holds_strips_and_not_rows(
+    tmp_path: Path, function: str, more: str
+) -> None:
+    """Twice as wide and high, from eight chunks on: what still grows is the graph, by the chunk."""
+    rng = np.random.default_rng(0)
+    blocks = [rng.poisson(30 + k, (1, 512, 512)).astype("u2") for k in range(4)]
+    taken = []
+    for side in (4096, 8192):
+        path = testing.sparse_store(
+            tmp_path / f"{side}.zarr", (4, side, side), (1, 512, 512), dtype="u2", blocks=blocks
+        )
+        code = PREPARE.format(
+            function=function, path=str(path), more=more, out=str(tmp_path / "out.zarr")
+        )
+        setup = PREPARE_SETUP.format(dtype="u2")
+        done = testing.peak_memory(code, setup=setup, env=ALLOCATOR, timeout=900)
+        assert done.stdout.strip() == "done"
+        taken.append(done.growth)
+    assert taken[1] <= 2 * taken[0], [t // MIB for t in taken]
+    assert taken[1] <= 300 * MIB

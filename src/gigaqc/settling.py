@@ -28,11 +28,15 @@ def settled(array: da.Array) -> da.Array:
     if not waiting:
         return array
     while waiting:
-        ready = [key for key in waiting if not _ancestors(graph, key) & waiting]
-        values = dask.base.compute(*(Delayed(key, graph) for key in ready))
-        known = dict(zip(ready, values, strict=True))
+        needs = {key: _ancestors(graph, key) for key in waiting}
+        ready = {key for key in waiting if not needs[key] & waiting}
+        done = ready.union(*(needs[key] for key in ready))
+        # What a later step needs as well, such as a sample, is not made again for it.
+        keys = [*ready, *(_single_tasks(graph, done - ready) & _needed_beyond(graph, done))]
+        values = dask.base.compute(*(Delayed(key, graph) for key in keys))
+        known = dict(zip(keys, values, strict=True))
         graph = {key: _told(node, known) for key, node in graph.items()}
-        waiting.difference_update(ready)
+        waiting -= ready
     return da.Array(_culled(graph, array), array.name, array.chunks, meta=array._meta)
 
 
@@ -85,13 +89,18 @@ def _told(node: GraphNode, known: Mapping[Key, Any]) -> GraphNode:
 
 def _promises(graph: Mapping[Key, GraphNode]) -> set[Key]:
     """Single tasks that chunks need."""
-    return {
-        needed
-        for key, node in graph.items()
-        if isinstance(key, tuple)
-        for needed in node.dependencies
-        if isinstance(needed, str) and not isinstance(graph[needed], DataNode)
-    }
+    needed = (d for key, n in graph.items() if isinstance(key, tuple) for d in n.dependencies)
+    return _single_tasks(graph, set(needed))
+
+
+def _single_tasks(graph: Mapping[Key, GraphNode], keys: set[Key]) -> set[Key]:
+    """Those that are no chunk, and not known yet."""
+    return {k for k in keys if isinstance(k, str) and not isinstance(graph[k], DataNode)}
+
+
+def _needed_beyond(graph: Mapping[Key, GraphNode], done: set[Key]) -> set[Key]:
+    """What tasks that are not among `done` need."""
+    return {d for key, node in graph.items() if key not in done for d in node.dependencies}
 
 
 def _ancestors(graph: Mapping[Key, GraphNode], key: Key) -> set[Key]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -238,6 +239,46 @@ def test_reads(dtype: str, reads: int, chunk: int) -> None:
     testing.reset_reads(store)
     gq.pixel_clustering_preprocess(gq.open_image(array)).compute()
     assert set(testing.count_reads(store).values()) == {reads}
+
+
+def test_writing_reads_no_more(tmp_path: Path) -> None:
+    store = testing.CountingStore(MemoryStore())
+    array = zarr.create_array(store, data=field(1), chunks=(1, 30, 30))
+    testing.reset_reads(store)
+    gq.write_image(gq.pixel_clustering_preprocess(gq.open_image(array)), tmp_path / "out.zarr")
+    assert set(testing.count_reads(store).values()) == {4}
+    (expected,) = restated([field(1)], **SETTINGS)
+    agree(gq.open_image(tmp_path / "out.zarr").values, expected)
+
+
+def test_wide_images_are_walked_in_strips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gigaqc.grid.STRIP_PIXELS", 1)
+    rng = np.random.default_rng(5)
+    pixels = rng.poisson(rng.uniform(5, 200, (2, 30, 500))).astype("u2")
+    store = testing.CountingStore(MemoryStore())
+    array = zarr.create_array(store, data=pixels, chunks=(1, 15, 20))  # 25 chunks: 8 + 8 + 8 + 1
+    testing.reset_reads(store)
+    found = gq.pixel_clustering_preprocess(gq.open_image(array))
+    gq.write_image(found, tmp_path / "out.zarr")
+    reads = testing.count_reads(store)
+    assert max(reads.values()) == 6 and sum(reads.values()) <= 4.5 * len(reads)
+    (expected,) = restated([pixels], **SETTINGS)
+    agree(gq.open_image(tmp_path / "out.zarr").values, expected)
+    blurred = gq.gaussian_blur(gq.open_image(array), 2).values
+    whole = gq.gaussian_blur(pixels, 2).values
+    np.testing.assert_array_equal(blurred, whole)
+
+
+def test_strips_share_a_source_that_they_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gigaqc.grid.STRIP_PIXELS", 1)
+    pixels = field(1, side=200)
+    store = testing.CountingStore(MemoryStore())
+    array = zarr.create_array(store, data=pixels, chunks=(1, 20, 200))
+    testing.reset_reads(store)
+    image = gq.open_image(array).chunk({"x": 10})
+    blurred = gq.gaussian_blur(image, 1).compute().values
+    np.testing.assert_array_equal(blurred, gq.gaussian_blur(pixels, 1).values)
+    assert set(testing.count_reads(store).values()) == {1}
 
 
 @pytest.mark.parametrize(

@@ -196,5 +196,19 @@ def before_after(before: Any, after: Any, channel: str | int | None = None) -> n
     axes = figure.subplots(1, 2)
     for ax, results, title in zip(axes, (before, after), ("before", "after"), strict=True):
         histograms(results, channel, ax)
+        if isinstance(results, xr.Dataset):
+            ax.set_xlim(*_occupied(results, channel))
         ax.set_title(title)
     return axes
+
+
+def _occupied(dataset: xr.Dataset, channel: str | int | None) -> tuple[float | None, float | None]:
+    """From the first bin that holds something to the last; an 8-bit histogram has 256 bins."""
+    names = [str(n) for n in dataset["c"].values] if "c" in dataset.coords else []
+    counts, edges = dataset["counts"].values, dataset["edges"].values
+    at = slice(None) if channel is None else channel_index(names, channel)
+    counts, edges = np.atleast_2d(counts[at]), np.atleast_2d(edges[at])
+    rows, bins = np.nonzero(counts)
+    if not rows.size:
+        return None, None
+    return float(edges[rows, bins].min()), float(edges[rows, bins + 1].max())
