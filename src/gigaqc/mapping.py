@@ -195,6 +195,11 @@ class _Layout:
         rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
         starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
         tables = _in_strips(table, x, columns, strip_width(max(image.chunksizes["x"])), nodes)
+        if any(len(reach.chunks) > 1 for reach in (*rows, *columns)):
+            for keys in {id(own): own for own in tables}.values():
+                for key in keys.ravel():
+                    edges = _edges_key(key)
+                    nodes[edges] = Task(edges, _edges, TaskRef(key), depth)
         return cls(c, y, x, rows, columns, starts, tables)
 
     def planes(self) -> list[tuple[int, ...]]:
@@ -224,11 +229,63 @@ class _Layout:
     def _near(self, where: list[Any], channels: slice, *, apart: bool) -> tuple[_Block, List]:
         table = self.tables[where[self.x]]
         row, column = self.rows[where[self.y]], self.columns[where[self.x]]
+        own = (where[self.y] - row.chunks.start, where[self.x] - column.chunks.start)
         where[self.y] = slice(row.chunks.start, row.chunks.stop)
         where[self.x] = slice(column.chunks.start, column.chunks.stop)
-        planes = table[tuple(where)]
+        planes = table[tuple(where)].copy()  # dims c, y, x: of others one is chosen
+        for index in np.ndindex(planes.shape):
+            if index[1:] != own:
+                planes[index] = _edges_key(planes[index])
         near = List(*(List(*(List(*map(TaskRef, line)) for line in plane)) for plane in planes))
         return _Block(self.c, row, column, channels, apart), near
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """What the neighbours of a chunk need of it, so that the whole is not kept for them."""
+
+    top: np.ndarray
+    bottom: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    height: int
+    width: int
+
+
+def _edges_key(key: Key) -> Key:
+    return (f"edges-{key[0]}", *key[1:]) if isinstance(key, tuple) else f"edges-{key}"
+
+
+def _edges(chunk: Any, depth: int) -> Any:
+    """The edges of a chunk, `depth` pixels deep; the chunk itself where that is no less."""
+    pixels = to_host(chunk)
+    height, width = pixels.shape[-2:]
+    if min(height, width) <= 4 * depth:
+        return pixels
+    return _Edges(
+        pixels[..., :depth, :].copy(),
+        pixels[..., height - depth :, :].copy(),
+        pixels[..., :depth].copy(),
+        pixels[..., width - depth :].copy(),
+        height,
+        width,
+    )
+
+
+def _cut(piece: Any, rows: slice, columns: slice) -> np.ndarray:
+    """A rectangle of a chunk, or of its edges, in which it then lies."""
+    if not isinstance(piece, _Edges):
+        return to_host(piece)[..., rows, columns]
+    if rows.stop <= piece.top.shape[-2]:
+        return piece.top[..., rows, columns]
+    depth = piece.bottom.shape[-2]
+    if rows.start >= piece.height - depth:
+        shift = piece.height - depth
+        return piece.bottom[..., rows.start - shift : rows.stop - shift, columns]
+    if columns.stop <= piece.left.shape[-1]:
+        return piece.left[..., rows, columns]
+    shift = piece.width - piece.right.shape[-1]
+    return piece.right[..., rows, columns.start - shift : columns.stop - shift]
 
 
 def _in_strips(
@@ -277,7 +334,10 @@ def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:
         first = int(np.searchsorted(edges, low, "right")) - 1
         last = int(np.searchsorted(edges, high, "left"))
         chunks = range(first, last)
-        parts = tuple(slice(int(max(low - edges[k], 0)), int(high - edges[k])) for k in chunks)
+        parts = tuple(
+            slice(int(max(low - edges[k], 0)), int(min(high, edges[k + 1]) - edges[k]))
+            for k in chunks
+        )
         found.append(_Reach(chunks, parts, (int(start - low), int(high - stop))))
     return found
 
@@ -288,10 +348,7 @@ def _mapped(function: Callable, block: _Block, near: list[list[list[Any]]], *arg
     for lines in near:  # one for each chunk of channels
         rows = []
         for line, height in zip(lines, block.row.parts, strict=True):
-            cut = [
-                to_host(p)[..., height, width]
-                for p, width in zip(line, block.column.parts, strict=True)
-            ]
+            cut = [_cut(p, height, w) for p, w in zip(line, block.column.parts, strict=True)]
             rows.append(_joined(cut, -1))
         planes.append(np.moveaxis(_joined(rows, -2), block.c, 0))
     pixels = planes[0] if block.apart else [channel for plane in planes for channel in plane]
