@@ -7,10 +7,10 @@ chunk by chunk and complete or absent; without a store they are lazy elements in
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 import xarray as xr
@@ -18,13 +18,14 @@ import xarray as xr
 from gigaqc import clusters, preprocess
 from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
-from gigaqc.io.write import checked_factors, move_in_place, remove, write_levels
+from gigaqc.io.write import checked_factors, settled_together, staged, write_levels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _RASTER_FORMAT = "0.3"  # of spatialdata's raster elements in zarr 3
 _OME = "0.5-dev-spatialdata"
+_KINDS = ("images", "labels", "shapes", "points", "tables")
 
 Layers = str | Sequence[str]
 Chunks = int | Sequence[int] | None
@@ -59,7 +60,8 @@ def pixel_clustering_preprocess(
     channels, q, q_sum, q_post, sigma, norm_sum, cap, pool
         As in `gigaqc.pixel_clustering_preprocess`.
     chunks
-        Of the result along y and x, one number or two; by default those of the image.
+        Of the result: one number for y and x, or one for each of the last axes, such as (y, x) or
+        (c, y, x); by default those of the image.
     scale_factors
         Coarser levels, each by this factor from the one before.
     overwrite
@@ -85,13 +87,13 @@ def pixel_clustering_preprocess(
     layers, outputs = _names(img_layer, output_layer)
     elements = _images(sdata, layers)
     _check_outputs(sdata, outputs, "images", overwrite)
+    form = _Form.of(elements, chunks, scale_factors)
     results = preprocess.pixel_clustering_preprocess(
         elements, channels=channels, q=q, q_sum=q_sum, q_post=q_post, sigma=sigma,
         norm_sum=norm_sum, cap=cap, pool=pool,
     )  # fmt: skip
-    for layer, output, result in zip(layers, outputs, results, strict=True):
-        ready = _rechunked(result, chunks)
-        _add(sdata, "images", output, ready, scale_factors, _transformations(sdata, layer))
+    systems = [_transformations(sdata, layer) for layer in layers]
+    _add(sdata, "images", outputs, results, form, systems)
     return sdata
 
 
@@ -138,22 +140,62 @@ def cluster_pixels(
     layers, outputs = _names(img_layer, output_layer)
     elements = _images(sdata, layers)
     _check_outputs(sdata, outputs, "labels", overwrite)
+    form = _Form.of(elements, chunks, scale_factors)
     found = clusters.cluster_pixels(
         elements, n_clusters, method=method, channels=channels, mask=mask, fraction=fraction,
         seed=seed,
     )  # fmt: skip
+    systems = [_transformations(sdata, layer) for layer in layers]
+    _add(sdata, "labels", outputs, list(found.labels), form, systems)
     about = {
         "method": method,
-        "profile": {str(c): p.to_dict() for c, p in found.profile.iterrows()},
+        "profile": {str(c): _as_json(means.to_dict()) for c, means in found.profile.iterrows()},
         "pixels": {str(c): int(n) for c, n in found.sizes.items()},
     }
-    for layer, output, labels in zip(layers, outputs, found.labels, strict=True):
-        ready = _rechunked(labels, chunks)
-        _add(sdata, "labels", output, ready, scale_factors, _transformations(sdata, layer))
-        sdata.attrs["gigaqc"] = {**sdata.attrs.get("gigaqc", {}), output: about}
+    known = sdata.attrs.get("gigaqc", {})
+    sdata.attrs["gigaqc"] = {**known, **dict.fromkeys(outputs, about)}
     if sdata.is_backed():
         sdata.write_attrs()
     return sdata
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How elements are laid out."""
+
+    sides: tuple[int, ...]
+    factors: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, elements: Sequence[xr.DataArray], chunks: Chunks, factors: Sequence[int] | None
+    ) -> _Form:
+        """What the caller gave, checked."""
+        for element in elements:
+            checked = checked_factors(factors, element)
+        given = () if chunks is None else (chunks,) * 2 if _is_integer(chunks) else chunks
+        sides = given if isinstance(given, (tuple, list)) else ("?",)
+        most = min(element.ndim for element in elements)
+        if len(sides) > most or not all(_is_integer(s) and s > 0 for s in sides):
+            raise ParameterError(
+                f"chunks: got {chunks!r}; pass a whole number from 1, or one for each of the last "
+                f"axes, at most {most}."
+            )
+        return cls(tuple(int(s) for s in sides), checked)
+
+    def chunked(self, image: xr.DataArray) -> xr.DataArray:
+        """An image in the chunks that were asked for."""
+        wanted = dict(zip(reversed(image.dims), reversed(self.sides), strict=False))
+        return image.chunk(wanted) if wanted else image
+
+
+def _is_integer(value: Any) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _as_json(means: Mapping[Any, float]) -> dict[str, float | None]:
+    """JSON knows no NaN, which is the mean of a cluster without pixels."""
+    return {str(c): None if np.isnan(mean) else float(mean) for c, mean in means.items()}
 
 
 def _spatialdata() -> Any:
@@ -167,47 +209,71 @@ def _spatialdata() -> Any:
 
 
 def _names(img_layer: Layers, output_layer: Layers) -> tuple[list[str], list[str]]:
-    layers = [img_layer] if isinstance(img_layer, str) else list(img_layer)
-    outputs = [output_layer] if isinstance(output_layer, str) else list(output_layer)
+    layers = _listed_names("img_layer", img_layer)
+    outputs = _listed_names("output_layer", output_layer)
     if len(layers) != len(outputs) or not layers:
         raise ParameterError(
             f"output_layer: got {len(outputs)} names for {len(layers)} image layers; pass one for "
             "each."
         )
-    if len(set(outputs)) != len(outputs):
-        raise ParameterError(f"output_layer: got {outputs}; name each once.")
     return layers, outputs
 
 
+def _listed_names(argument: str, given: Any) -> list[str]:
+    names = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise ParameterError(f"{argument}: got {given!r}; pass a name, or a list of names.")
+    # File systems may not tell upper from lower case, so spatialdata refuses such pairs.
+    if len({name.lower() for name in names}) != len(names):
+        raise ParameterError(f"{argument}: got {names}; name each once.")
+    return names
+
+
 def _images(sdata: SpatialData, layers: Sequence[str]) -> list[xr.DataArray]:
+    there = listed(list(sdata.images)) or "none"
     for layer in layers:
+        for kind in _KINDS[1:]:
+            if layer in getattr(sdata, kind):
+                raise ElementError(
+                    f"img_layer: {layer!r} is in {kind} and no image; the images are {there}."
+                )
         if layer not in sdata.images:
-            there = listed(list(sdata.images)) or "none"
             raise ElementError(f"img_layer: no image is named {layer!r}; there are {there}.")
     return [as_image(sdata.images[layer]) for layer in layers]
 
 
 def _check_outputs(sdata: SpatialData, outputs: Sequence[str], kind: str, overwrite: bool) -> None:
     """Refuse what could not be written, before anything is computed."""
+    held = set(_held(sdata))
     for output in outputs:
-        if not output or any(not (ch.isalnum() or ch in "_-.") for ch in output):
+        if not output.strip(".") or any(not (ch.isalnum() or ch in "_-.") for ch in output):
             raise ParameterError(
                 f"output_layer: got {output!r}; use letters, digits, '_', '-' and '.' only."
             )
-        taken = [k for k in ("images", "labels", "shapes", "points", "tables")
-                 if output in getattr(sdata, k)]  # fmt: skip
-        if taken and taken != [kind]:
-            raise WriteError(
-                f"output_layer: {output!r} is a name in {taken[0]} already; choose another."
-            )
-        on_disk = sdata.is_backed() and os.path.lexists(Path(str(sdata.path)) / kind / output)
-        if (taken or on_disk) and not overwrite:
+        if output.startswith((".", "__")):
+            raise ParameterError(f"output_layer: got {output!r}; begin with a letter or a digit.")
+        for place, name in sorted(held - {(kind, output)}):
+            if name.lower() == output.lower():
+                raise WriteError(
+                    f"output_layer: got {output!r}, but {place} has {name!r} already; choose "
+                    "another name."
+                )
+        if (kind, output) in held and not overwrite:
             raise WriteError(
                 f"output_layer: {output!r} exists; pass overwrite=True to replace it, or choose "
                 "another name."
             )
     if sdata.is_backed():
         _check_store(Path(str(sdata.path)))
+
+
+def _held(sdata: SpatialData) -> Iterator[tuple[str, str]]:
+    """Kind and name of each element, in memory or in the store."""
+    for kind in _KINDS:
+        yield from ((kind, name) for name in getattr(sdata, kind))
+        if sdata.is_backed():
+            folders = (Path(str(sdata.path)) / kind).glob("[!.]*/")
+            yield from ((kind, folder.name) for folder in folders)
 
 
 def _check_store(store: Path) -> None:
@@ -220,45 +286,38 @@ def _check_store(store: Path) -> None:
         raise WriteError(f"sdata: no permission to write into {str(store)!r}; change its mode.")
 
 
-def _transformations(sdata: SpatialData, layer: str) -> Mapping[str, Any]:
+def _transformations(sdata: SpatialData, layer: str) -> dict[str, Any]:
     from spatialdata.transformations import get_transformation
 
-    found = get_transformation(sdata.images[layer], get_all=True)
-    assert isinstance(found, dict)
-    return found
-
-
-def _rechunked(image: xr.DataArray, chunks: Chunks) -> xr.DataArray:
-    if chunks is None:
-        return image
-    sides = [chunks] * 2 if isinstance(chunks, (int, np.integer)) else list(chunks)
-    if any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 1 for s in sides):
-        raise ParameterError(f"chunks: got {chunks!r}; pass one or two whole numbers from 1.")
-    y, x = sides[-2:]
-    return image.chunk({"y": int(y), "x": int(x)})
+    return dict(get_transformation(sdata.images[layer], get_all=True))
 
 
 def _add(
     sdata: SpatialData,
     kind: str,
-    name: str,
-    image: xr.DataArray,
-    scale_factors: Sequence[int] | None,
-    transformations: Mapping[str, Any],
+    names: Sequence[str],
+    images: Sequence[xr.DataArray],
+    form: _Form,
+    systems: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Put an element into the store, if there is one, and into the SpatialData."""
-    factors = checked_factors(scale_factors, image)
+    """Put elements into the store, if there is one, and into the SpatialData: all or none."""
+    images = [form.chunked(image) for image in images]
     if sdata.is_backed():
         store = Path(str(sdata.path))
-        _write(store, kind, name, image, factors, transformations)
+        _write(store, kind, names, images, form.factors, systems)
         sdata.write_consolidated_metadata()
-        element = _spatialdata().read_zarr(store, selection=(kind,))[name]
+        written = _spatialdata().read_zarr(store, selection=(kind,), on_bad_files="warn")
+        elements = [written[name] for name in names]
     else:
-        element = _parsed(kind, image, factors, transformations)
+        elements = [
+            _parsed(kind, image, form.factors, system)
+            for image, system in zip(images, systems, strict=True)
+        ]
     held = getattr(sdata, kind)
-    if name in held:
-        del held[name]
-    held[name] = element
+    for name, element in zip(names, elements, strict=True):
+        if name in held:
+            del held[name]
+        held[name] = element
 
 
 def _parsed(
@@ -280,34 +339,33 @@ def _parsed(
 def _write(
     store: Path,
     kind: str,
-    name: str,
-    image: xr.DataArray,
+    names: Sequence[str],
+    images: Sequence[xr.DataArray],
     factors: Sequence[int],
-    transformations: Mapping[str, Any],
+    systems: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write an element beside the store, and move it in when it is complete."""
+    """Write elements into hidden folders of the store, and move all in when all are complete."""
     import zarr
 
-    temporary = store.with_name(f".{store.name}.{uuid.uuid4().hex[:8]}.partial")
+    levels = [f"s{k}" for k in range(len(factors) + 1)]
+    root = zarr.open_group(str(store), mode="r+", use_consolidated=False)
     try:
-        group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
-        levels = [f"s{k}" for k in range(len(factors) + 1)]
-        shapes = write_levels(image, group, levels, factors, labels=kind == "labels")
-        group.attrs.update(_attributes(kind, name, image, shapes, transformations))
-        root = zarr.open_group(str(store), mode="r+", use_consolidated=False)
-        root.require_group(kind)
-        move_in_place(temporary, store / kind / name)
+        with staged([store / kind / name for name in names], inside=store) as folders:
+            ready = settled_together(images)
+            for name, image, folder, system in zip(names, ready, folders, systems, strict=True):
+                group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+                shapes = write_levels(image, group, levels, factors, labels=kind == "labels")
+                group.attrs.update(_attributes(kind, name, image, shapes, system))
+            root.require_group(kind)
         if kind == "labels":
             listing: Any = root[kind].attrs.get("ome", {})
-            names = sorted({*listing.get("labels", []), name})
-            root[kind].attrs["ome"] = {**listing, "labels": names}
+            together = sorted({*listing.get("labels", []), *names})
+            root[kind].attrs["ome"] = {**listing, "labels": together}
     except OSError as error:
         raise WriteError(
-            f"output_layer: {name!r} could not be written into {str(store)!r} ({error}); make room "
-            "or change the folder. The store is as it was."
+            f"output_layer: {listed(names)} could not be written into {str(store)!r} ({error}); "
+            "make room or change the folder. The store is as it was."
         ) from error
-    finally:
-        remove(temporary)
 
 
 def _attributes(

@@ -264,3 +264,12 @@ def test_seeds_and_fields_draw_other_pixels() -> None:
     both = gq.cluster_pixels([image, image], 2).sample
     assert both[: len(samples[0])].tobytes() == samples[0].tobytes()
     assert both[len(samples[0]) :].tobytes() != samples[0].tobytes()
+
+
+def test_dna_and_actin_of_ht29_cells(data_dir: Path) -> None:
+    image = gq.open_image(data_dir / "fluorescence_ht29_examplehuman").isel(c=[0, 2])
+    found = gq.cluster_pixels(image, 2, mask="positive", fraction=0.3)
+    pixels = image.values.reshape(2, -1).T.astype("f8")
+    assert (pixels > 0).all()
+    reference = GaussianMixture(2, random_state=0).fit(pixels).predict(pixels)
+    assert adjusted_rand_score(reference, found.labels.values.ravel()) > 0.95

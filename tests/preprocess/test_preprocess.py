@@ -346,3 +346,12 @@ def test_drawn_pixels_do_not_depend_on_the_block() -> None:
     assert (whole == parts).all()
     assert 0.17 < whole.mean() < 0.23
     assert drawn_positions((0, 0, 0, 0), (1, 1, 2, 2), 1.0)[0].size == 4
+
+
+def test_the_mibi_image(data_dir: Path) -> None:
+    (path,) = (data_dir / "mibi_breast_simpleseg").glob("*.tiff")
+    image = gq.open_image(path).isel(c=slice(0, 8), y=slice(100, 500), x=slice(200, 700))
+    found = found_in([gq.pixel_clustering_preprocess(image)])[0]
+    (expected,) = restated([image.values], **SETTINGS)
+    agree(found, expected)
+    assert 0.1 < np.isnan(found[0]).mean() < 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,15 @@ from gigaqc.cli.assess import (
     checked_dims,
     reported,
 )
-from gigaqc.errors import ParameterError, WriteError
+from gigaqc.errors import (
+    ElementError,
+    MissingDependencyError,
+    ParameterError,
+    ReadError,
+    WriteError,
+)
+from gigaqc.image import listed
+from gigaqc.io.write import write_together
 from gigaqc.samples import make_writable, plan_samples
 from gigaqc.workers import computing
 
@@ -62,7 +71,7 @@ OutputLayer = Annotated[
         "OUT; --element names the image.",
     ),
 ]
-Percentile = Annotated[str, typer.Option(metavar="0..100|none")]
+PERCENTILE = "0..100|none"
 
 
 @app.command(short_help="Prepare images for the clustering of their pixels.")
@@ -77,9 +86,15 @@ def preprocess(
     element: Element = None,
     level: Level = 0,
     take: Take = None,
-    q: Percentile = "99",
-    q_sum: Percentile = "5",
-    q_post: Percentile = "99.9",
+    q: Annotated[
+        str, typer.Option(metavar=PERCENTILE, help="Percentile by which a channel is divided.")
+    ] = "99",
+    q_sum: Annotated[
+        str, typer.Option(metavar=PERCENTILE, help="Percentile of the sums that a pixel exceeds.")
+    ] = "5",
+    q_post: Annotated[
+        str, typer.Option(metavar=PERCENTILE, help="Percentile by which the result is divided.")
+    ] = "99.9",
     sigma: Annotated[str, typer.Option(metavar="PIXELS|none", help="Of the blur.")] = "2",
     norm_sum: Annotated[
         bool, typer.Option(help="Divide each pixel by the sum of its channels.")
@@ -109,7 +124,8 @@ def preprocess(
             "norm_sum": norm_sum, "cap": _number(cap, "--cap"), "pool": str(pool),
         }  # fmt: skip
         if output_layer is not None:
-            sdata, layer = _spatialdata(sources, element, out)
+            _refuse_reading(dims, channels, level)
+            sdata, layer = _spatialdata(sources, element, out, output_layer, overwrite)
             with computing(workers, memory, scheduler), _bar("preprocess", quiet=quiet):
                 gq.spatial.pixel_clustering_preprocess(
                     sdata, layer, output_layer, overwrite=overwrite, **settings
@@ -121,8 +137,7 @@ def preprocess(
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), _bar("preprocess", quiet=quiet):
             results = gq.pixel_clustering_preprocess(images, **settings)
-            for result, target in zip(results, targets, strict=True):
-                gq.write_image(result, target, overwrite=overwrite)
+            write_together(results, targets, (), overwrite)
         for target in targets:
             _say(f"Image: {target.resolve()}", quiet)
 
@@ -165,7 +180,8 @@ def cluster(
             "mask": "positive" if positive else None, "fraction": fraction, "seed": seed,
         }  # fmt: skip
         if output_layer is not None:
-            sdata, layer = _spatialdata(sources, element, out)
+            _refuse_reading(dims, channels, level)
+            sdata, layer = _spatialdata(sources, element, out, output_layer, overwrite)
             with computing(workers, memory, scheduler), _bar("cluster", quiet=quiet):
                 gq.spatial.cluster_pixels(
                     sdata, layer, output_layer, n_clusters, overwrite=overwrite, **settings
@@ -180,8 +196,7 @@ def cluster(
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), _bar("cluster", quiet=quiet):
             found = gq.cluster_pixels(images, n_clusters, **settings)
-            for labels, target in zip(found.labels, targets, strict=True):
-                gq.write_labels(labels, target, overwrite=overwrite)
+            write_together(list(found.labels), targets, (), overwrite, labels=True)
         found.profile.assign(pixels=found.sizes).to_csv(beside[0])
         found.model.save(beside[1], overwrite=overwrite)
         _draw(targets, found, beside[2])
@@ -204,7 +219,16 @@ def _number(given: str, option: str) -> float | None:
         raise ParameterError(f"{option}: got {given!r}; pass a number, or none.") from None
 
 
-def _spatialdata(sources: Sequence[str], element: str | None, out: Path | None) -> tuple[Any, str]:
+def _refuse_reading(dims: str | None, channels: str | None, level: int) -> None:
+    """Elements say themselves what their axes and channels are."""
+    for option, given in (("--dims", dims), ("--channels", channels), ("--level", level)):
+        if given:
+            raise ParameterError(f"{option}: does not go with --output-layer; leave it out.")
+
+
+def _spatialdata(
+    sources: Sequence[str], element: str | None, out: Path | None, output: str, overwrite: bool
+) -> tuple[Any, str]:
     """The store, opened, and the image in it."""
     if len(sources) != 1 or out is not None:
         raise ParameterError(
@@ -217,9 +241,28 @@ def _spatialdata(sources: Sequence[str], element: str | None, out: Path | None) 
         raise ParameterError(
             f"--output-layer: {sources[0]!r} is no SpatialData store; pass --out instead."
         )
-    import spatialdata
-
-    return spatialdata.read_zarr(sources[0]), element or names[0]
+    if element is not None and element not in names:
+        raise ElementError(f"--element: no image is named {element!r}; there are {listed(names)}.")
+    try:
+        import spatialdata
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--output-layer: spatialdata is not installed; pip install 'gigaqc[spatial]'."
+        ) from error
+    # What it says of every labels element, its own included, tells a user nothing.
+    logging.getLogger("ome_zarr").setLevel(logging.ERROR)
+    try:
+        sdata = spatialdata.read_zarr(sources[0])
+    except Exception as error:  # of any kind, as it comes from many libraries
+        raise ReadError(
+            f"source: {sources[0]!r} cannot be read by spatialdata ({error}); repair it, or pass "
+            "--out instead of --output-layer."
+        ) from error
+    if output in sdata and not overwrite:
+        raise WriteError(
+            f"--output-layer: {output!r} exists; pass --overwrite, or choose another name."
+        )
+    return sdata, element or names[0]
 
 
 def _targets(
@@ -230,6 +273,9 @@ def _targets(
         raise ParameterError("--out: name a folder for the results, such as -o prepared.")
     make_writable(out)
     targets = [sample.path(".zarr") for sample in plan_samples(sources, out, element=element)]
+    for target in targets:
+        if any(os.path.realpath(source) == os.path.realpath(target) for source in sources):
+            raise WriteError(f"out: {str(target)!r} is a SOURCE itself; choose another folder.")
     _refuse(targets, overwrite)
     return targets
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
 
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names
@@ -65,7 +70,7 @@ def write_image(
     The image is read once; each coarser level reads the level before it from the store.
     """
     labelled = as_image(image)
-    _write_store(labelled, path, checked_factors(scale_factors, labelled), overwrite)
+    write_together([labelled], [path], checked_factors(scale_factors, labelled), overwrite)
 
 
 def write_labels(
@@ -80,29 +85,71 @@ def write_labels(
     path, overwrite
         As for `write_image`.
     """
-    _write_store(labels, path, (), overwrite, labels=True)
+    write_together([labels], [path], (), overwrite, labels=True)
 
 
-def _write_store(
-    image: xr.DataArray,
-    path: str | os.PathLike[str],
+def write_together(
+    images: Sequence[xr.DataArray],
+    paths: Sequence[str | os.PathLike[str]],
     factors: tuple[int, ...],
     overwrite: bool,
     *,
     labels: bool = False,
 ) -> None:
-    target = _checked_target(path, overwrite)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    """Write stores, all of them or none: any of them may be what another is read from."""
+    targets = [_checked_target(path, overwrite) for path in paths]
+    writing = paths[0]
     try:
-        _write(image, temporary, target, factors, labels=labels)
-        move_in_place(temporary, target)
+        with staged(targets) as folders:
+            ready = settled_together(images)
+            for image, path, folder, target in zip(ready, paths, folders, targets, strict=True):
+                writing = path
+                _write(image, folder, target, factors, labels=labels)
     except OSError as error:
         raise WriteError(
-            f"path: {os.fspath(path)!r} could not be written ({error}); make room or change the "
+            f"path: {os.fspath(writing)!r} could not be written ({error}); make room or change the "
             "folder. Nothing was left behind."
         ) from error
+
+
+def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
+    """The same images, what their chunks wait for computed *now*, once for all of them.
+
+    Images that share percentiles would each compute these anew when they are written one by one.
+    """
+    if len(images) == 1:
+        return list(images)
+    arrays = [image.data for image in images]
+    keys = [key for array in arrays for key in flatten(array.__dask_keys__())]
+    name = f"together-{tokenize(*(array.name for array in arrays))}"
+    layer: dict[Any, Any] = {(name, number): key for number, key in enumerate(keys)}
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=arrays)
+    all_blocks = da.Array(graph, name, ((1,) * len(keys),), dtype=arrays[0].dtype)
+    known = dict(settled(all_blocks).__dask_graph__())
+    ready = []
+    for image, array in zip(images, arrays, strict=True):
+        own, _ = cull(known, list(flatten(array.__dask_keys__())))
+        ready.append(image.copy(data=da.Array(own, array.name, array.chunks, meta=array._meta)))
+    return ready
+
+
+@contextlib.contextmanager
+def staged(targets: Sequence[Path], inside: Path | None = None) -> Iterator[list[Path]]:
+    """Folders to write into, which become the targets once the block has ended without an error.
+
+    They lie beside the targets, or `inside` a folder of the same file system. What was at a target
+    stays until all are complete.
+    """
+    folders = [
+        (inside or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+        for target in targets
+    ]
+    try:
+        yield folders
+        _move_in_place(folders, targets)
     finally:
-        remove(temporary)
+        for folder in folders:
+            remove(folder)
 
 
 def remove(folder: Path) -> None:
@@ -150,19 +197,21 @@ def _checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return target
 
 
-def move_in_place(temporary: Path, target: Path) -> None:
-    """Rename what is complete to its place; what was there is removed once that is done."""
-    if not target.exists():
-        os.rename(temporary, target)
-        return
-    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    os.rename(target, old)
+def _move_in_place(folders: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename what is complete to its place; what was there is removed once all are."""
+    replaced = [(t, f.with_suffix(".old")) for f, t in zip(folders, targets, strict=True)]
+    replaced = [(target, old) for target, old in replaced if target.exists()]
+    moved: list[tuple[Path, Path]] = []
     try:
-        os.rename(temporary, target)
-    except OSError:
-        os.rename(old, target)
+        for source, place in [*replaced, *zip(folders, targets, strict=True)]:
+            os.rename(source, place)
+            moved.append((source, place))
+    except BaseException:
+        for source, place in reversed(moved):
+            os.rename(place, source)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    for _, old in replaced:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(
