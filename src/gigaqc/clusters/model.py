@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
 
 _GRID = 10  # nodes of a self-organising map a side
+MOST_MAPPED = _GRID**2  # clusters of a map at most: one a node
 _EPOCHS = 20
 _MAP_PIXELS = 200_000  # sampled pixels that train a map
 _BATCH = 100_000  # sampled pixels from which k-means is trained in batches
@@ -39,8 +41,8 @@ class PixelModel:
         Of a mixture: upper Cholesky factors of the precisions (K, C, C); logarithm of weight times
         the square root of the precision's determinant (K,). Else empty.
     labels
-        Label 1..n of each of the K: clusters in ascending order of their mean intensity, all
-        channels together.
+        Label 1..n of each of the K: clusters in ascending order of the mean of their centre (or
+        nodes), all channels together.
     positive
         Whether only pixels above 0 in all channels get a label.
     """
@@ -110,7 +112,7 @@ class PixelModel:
         if mask is None:
             return labels
         inside = as_mask(mask, image)
-        inside = inside.isel(c=0, drop=True) if "c" in inside.dims else inside
+        inside = inside.all("c") if "c" in inside.dims else inside
         return labels.copy(data=(labels * inside.chunk(_chunks(labels, inside))).data)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -146,9 +148,10 @@ class PixelModel:
             When the file is not there, or is no model.
         """
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            # numpy leaves a damaged file open that it opened itself.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
                 held = {f.name: kept[f.name] for f in fields(cls)}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ReadError(
                 f"path: {os.fspath(path)!r} is no model of pixel clusters ({error}); pass a file "
                 "that PixelModel.save wrote."
@@ -183,12 +186,21 @@ Trained = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def mixture_of(sample: np.ndarray, n: int, seed: int) -> Any:
-    """scikit-learn's Gaussian mixture with full covariances."""
+    """scikit-learn's Gaussian mixture with full covariances.
+
+    Fitted to channels of mean 0 and variance 1: where it starts, and what keeps a covariance from
+    vanishing, would else be those of the brightest channel. The result has the sample's units.
+    """
     from sklearn.mixture import GaussianMixture
 
-    # What keeps a covariance from vanishing has the unit of the data, squared.
-    regular = 1e-6 * max(float(sample.var(axis=0).mean()), np.finfo("f8").tiny)
-    return GaussianMixture(n, reg_covar=regular, random_state=seed, max_iter=200).fit(sample)
+    middle, spread = sample.mean(axis=0), sample.std(axis=0)
+    spread[spread == 0] = 1
+    mixture = GaussianMixture(n, random_state=seed, max_iter=200).fit((sample - middle) / spread)
+    mixture.means_ = middle + mixture.means_ * spread
+    mixture.covariances_ = mixture.covariances_ * np.outer(spread, spread)
+    mixture.precisions_ = mixture.precisions_ / np.outer(spread, spread)
+    mixture.precisions_cholesky_ = mixture.precisions_cholesky_ / spread[:, None]
+    return mixture
 
 
 def _train_mixture(sample: np.ndarray, n: int, seed: int) -> Trained:

@@ -13,7 +13,14 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.clusters.blocks import Rule, Sums, observe_sample, observe_sums, sorted_values
-from gigaqc.clusters.model import PixelModel, check_method, means_of, mixture_of, train
+from gigaqc.clusters.model import (
+    MOST_MAPPED,
+    PixelModel,
+    check_method,
+    means_of,
+    mixture_of,
+    train,
+)
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
 from gigaqc.passes import Pass
@@ -70,8 +77,9 @@ def cluster_pixels(
     n_clusters
         How many clusters; `gigaqc.choose_n_clusters` helps to choose.
     method
-        ``"gmm"``: scikit-learn's Gaussian mixture with full covariances. ``"kmeans"``:
-        scikit-learn's k-means (in batches above 100 000 sampled pixels). ``"flowsom"``: a
+        ``"gmm"``: scikit-learn's Gaussian mixture with full covariances; the units of channels do
+        not matter, while with the others bright channels count most. ``"kmeans"``: scikit-learn's
+        k-means (in batches above 100 000 sampled pixels). ``"flowsom"``: a
         self-organising map of 10 x 10 nodes, joined to clusters by Ward's method, as FlowSOM and
         Pixie do it; the code is gigaqc's own, because the flowsom package is GPL.
     channels
@@ -92,15 +100,15 @@ def cluster_pixels(
     -------
     PixelClusters
         ``.labels``, ``.model``, ``.profile``, ``.sizes``, ``.sample``. Clusters are numbered in
-        ascending order of their mean intensity, all channels together.
+        ascending order of the mean of their centre, all channels together.
 
     Raises
     ------
     ChannelError
         When there is no such channel, or the images have different ones.
     ParameterError
-        An unknown method, no whole number of clusters, a fraction outside of 0..1, or as many masks
-        as there are not images.
+        An unknown method, no whole number of clusters, more than 100 for a map, a fraction outside
+        of 0..1, a seed from 2^32 on, or as many masks as there are not images.
     ImageError
         When the sample has fewer pixels than there are clusters.
 
@@ -124,9 +132,12 @@ def cluster_pixels(
     check_method(method)
     if not isinstance(n_clusters, (int, np.integer)) or isinstance(n_clusters, bool):
         raise ParameterError(f"n_clusters: got {n_clusters!r}; pass a whole number from 1.")
+    most = MOST_MAPPED if method == "flowsom" else 65535
+    if not 1 <= n_clusters <= most:
+        raise ParameterError(
+            f"n_clusters: got {n_clusters}; pass a whole number of 1 to {most} for {method!r}."
+        )
     task = _Task.of(images, channels, mask, fraction, seed, max_pixels)
-    if not 1 <= n_clusters <= 65535:
-        raise ParameterError(f"n_clusters: got {n_clusters}; pass a whole number from 1.")
     sample = task.sample(int(n_clusters))
     model = train(method, sample, int(n_clusters), task.names, seed, task.positive)
     sums = task.sums(model.rule)
@@ -203,6 +214,7 @@ class _Task:
     positive: bool
     fraction: float
     seed: int
+    max_pixels: int
 
     @classmethod
     def of(
@@ -215,8 +227,10 @@ class _Task:
         check_same_channels(chosen)
         if not (isinstance(fraction, (int, float)) and 0 < fraction <= 1):
             raise ParameterError(f"fraction: got {fraction!r}; pass a number above 0, up to 1.")
-        if not (isinstance(seed, (int, np.integer)) and seed >= 0):
-            raise ParameterError(f"seed: got {seed!r}; pass a whole number from 0.")
+        if not (isinstance(seed, (int, np.integer)) and 0 <= seed < 1 << 32):
+            raise ParameterError(f"seed: got {seed!r}; pass a whole number of 0 to 2**32 - 1.")
+        if not (isinstance(max_pixels, (int, np.integer)) and max_pixels > 0):
+            raise ParameterError(f"max_pixels: got {max_pixels!r}; pass a whole number from 1.")
         positive = isinstance(mask, str)
         if positive and mask != "positive":
             raise ParameterError(f"mask: got {mask!r}; pass 'positive', a bool image, or None.")
@@ -230,7 +244,8 @@ class _Task:
             for m, i in zip(masks, chosen, strict=True)
         ]
         pixels = sum(i.size // i.sizes["c"] for i in chosen)
-        return cls(chosen, within, positive, min(fraction, max_pixels / pixels), int(seed))
+        drawn = min(fraction, max_pixels / pixels)
+        return cls(chosen, within, positive, drawn, int(seed), int(max_pixels))
 
     @property
     def names(self) -> list[str]:
@@ -241,6 +256,8 @@ class _Task:
         """Drawn pixels of all images, (n, C)."""
         drawn = [self._sampled(k) for k in range(len(self.images))]
         sample = np.concatenate([sorted_values(s) for s in dask.base.compute(*drawn)])
+        if len(sample) > self.max_pixels:  # a hash draws that many on average
+            sample = sample[np.linspace(0, len(sample) - 1, self.max_pixels).astype("i8")]
         if len(np.unique(sample, axis=0)) < n_clusters:
             raise ImageError(
                 f"images: {len(sample)} sampled pixels count, too few different ones for "
@@ -252,7 +269,7 @@ class _Task:
         image, mask = self.images[k], self.masks[k]
         sizes = tuple(image.sizes.get(d, 1) for d in "tzyx")
         salt = (self.seed << 20) + k
-        arguments = (self.fraction, salt % (1 << 63), sizes, self.positive)
+        arguments = (self.fraction, salt, sizes, self.positive)
         name = f"pixels-{_token(image, mask, arguments)}"
         return Pass(name, image, mask, observe_sample, arguments).build()
 

@@ -13,7 +13,8 @@ def most_probable(pixels, means, factors, offsets, out):
     """Component k with the largest ``offsets[k] - |(x - means[k]) @ factors[k]|^2 / 2``.
 
     `pixels` (C, n) float64, finite; `factors` (K, C, C) upper triangular: Cholesky factors of the
-    precisions; `offsets` log weight and log determinant. The first of equal ones.
+    precisions; `offsets` log weight and log determinant. The first of equal ones, and where
+    squares are beyond float64.
     """
     channels, n = pixels.shape
     best = np.empty(_RUN)
@@ -22,6 +23,7 @@ def most_probable(pixels, means, factors, offsets, out):
     for start in range(0, n, _RUN):
         m = min(_RUN, n - start)
         best[:] = -np.inf
+        out[start : start + m] = 0
         for k in range(means.shape[0]):
             squares[:] = 0.0
             for j in range(channels):
@@ -46,7 +48,7 @@ def most_probable(pixels, means, factors, offsets, out):
 def nearest(pixels, centres, out):
     """Centre with the smallest Euclidean distance; the first of equal ones.
 
-    `pixels` (C, n) float64, finite; `centres` (K, C).
+    `pixels` (C, n) float64, finite; `centres` (K, C). Where squares are beyond float64, the first.
     """
     channels, n = pixels.shape
     best = np.empty(_RUN)
@@ -54,6 +56,7 @@ def nearest(pixels, centres, out):
     for start in range(0, n, _RUN):
         m = min(_RUN, n - start)
         best[:] = np.inf
+        out[start : start + m] = 0
         for k in range(centres.shape[0]):
             squares[:] = 0.0
             for i in range(channels):
