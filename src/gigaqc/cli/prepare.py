@@ -35,8 +35,6 @@ from gigaqc.errors import (
     ReadError,
     WriteError,
 )
-from gigaqc.image import listed
-from gigaqc.io.write import write_together
 from gigaqc.samples import make_writable, plan_samples
 from gigaqc.workers import computing
 
@@ -137,7 +135,7 @@ def preprocess(
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), _bar("preprocess", quiet=quiet):
             results = gq.pixel_clustering_preprocess(images, **settings)
-            write_together(results, targets, (), overwrite)
+            _write(results, targets, overwrite)
         for target in targets:
             _say(f"Image: {target.resolve()}", quiet)
 
@@ -196,7 +194,7 @@ def cluster(
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), _bar("cluster", quiet=quiet):
             found = gq.cluster_pixels(images, n_clusters, **settings)
-            write_together(list(found.labels), targets, (), overwrite, labels=True)
+            _write(list(found.labels), targets, overwrite, labels=True)
         found.profile.assign(pixels=found.sizes).to_csv(beside[0])
         found.model.save(beside[1], overwrite=overwrite)
         _draw(targets, found, beside[2])
@@ -208,6 +206,14 @@ def _bar(label: str, *, quiet: bool) -> Any:
     from gigaqc.progress import tasks_shown  # which imports dask
 
     return tasks_shown(label, show=not quiet)
+
+
+def _write(
+    images: Sequence[Any], targets: Sequence[Path], overwrite: bool, *, labels: bool = False
+) -> None:
+    from gigaqc.io.write import write_together  # which imports dask
+
+    write_together(images, targets, (), overwrite, labels=labels)
 
 
 def _number(given: str, option: str) -> float | None:
@@ -242,7 +248,9 @@ def _spatialdata(
             f"--output-layer: {sources[0]!r} is no SpatialData store; pass --out instead."
         )
     if element is not None and element not in names:
-        raise ElementError(f"--element: no image is named {element!r}; there are {listed(names)}.")
+        raise ElementError(
+            f"--element: no image is named {element!r}; there are {', '.join(names)}."
+        )
     try:
         import spatialdata
     except ImportError as error:
