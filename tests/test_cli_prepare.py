@@ -51,6 +51,13 @@ def test_fields_of_view_share_percentiles(source: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(gq.open_image(out / f"{name}.zarr").values, values.values)
 
 
+def test_a_source_is_never_replaced(source: Path, tmp_path: Path) -> None:
+    for command in (("preprocess",), ("cluster", "-n", 2)):
+        done = run(*command, source, "-o", tmp_path, "--overwrite")
+        assert done.exit_code == 2 and "is a SOURCE itself; choose another folder" in done.output
+    np.testing.assert_array_equal(gq.open_image(source).values, PIXELS)
+
+
 def test_cluster(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("cluster", source, "-n", 2, "-o", out, "--method", "kmeans", "--fraction", 0.5)
@@ -88,6 +95,19 @@ def test_elements_of_spatialdata(tmp_path: Path) -> None:
     expected = gq.pixel_clustering_preprocess(PIXELS, sigma=1).values
     np.testing.assert_array_equal(sdata["done"].values, expected)
     assert ((sdata["kinds"].values > 0) == np.isfinite(expected[0])).all()
+    for arguments, message in [
+        (("--element", "raw", "--output-layer", "done"), "'done' exists; pass --overwrite"),
+        (("--element", "kinds", "--output-layer", "x"), "no image is named 'kinds'"),
+        (("--element", "raw", "--output-layer", "x", "--dims", "cyx"), "--dims: does not go"),
+        (("--element", "raw", "--output-layer", "x", "--channels", "A,B"), "--channels: does not"),
+        (("--element", "raw", "--output-layer", "x", "--level", 1), "--level: does not go"),
+    ]:
+        for command in (("preprocess",), ("cluster", "-n", 2)):
+            refused = run(*command, path, *arguments)
+            assert refused.exit_code == 2 and message in refused.output
+    (path / "images" / "raw" / "s0" / "zarr.json").unlink()
+    unreadable = run("preprocess", path, "--element", "done", "--output-layer", "x")
+    assert unreadable.exit_code == 3 and "cannot be read by spatialdata" in unreadable.output
     unclear = run("preprocess", path, "--output-layer", "more")
     assert unclear.exit_code == 2 and "name one of" in unclear.output
 
@@ -126,3 +146,18 @@ def test_a_corrupt_chunk_leaves_no_store(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("preprocess", source, "-o", out)
     assert done.exit_code == 3 and not list(out.iterdir())
+
+
+def test_fields_of_view_are_replaced_together_or_not_at_all(source: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.zarr", tmp_path / "out"
+    gq.write_image(PIXELS[:, ::-1], other)
+    off = ("--q", "none", "--q-sum", "none", "--q-post", "none", "--sigma", "none")
+    assert run("preprocess", source, other, "-o", out, *off, "--cap", 5).exit_code == 0
+    before = gq.open_image(out / "slide.zarr").values
+    for chunk in (other / "0" / "c").rglob("0"):
+        if chunk.is_file():
+            chunk.write_bytes(b"broken")
+    done = run("preprocess", source, other, "-o", out, *off, "--cap", 9, "--overwrite")
+    assert done.exit_code == 3 and "other.zarr" in done.output
+    np.testing.assert_array_equal(gq.open_image(out / "slide.zarr").values, before)
+    assert sorted(p.name for p in out.iterdir()) == ["other.zarr", "slide.zarr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ElementError, ParameterError, WriteError
 from gigaqc.image import as_image
-from gigaqc.spatial import _add, _Form, _transformations
+from gigaqc.spatial import _add, _as_json, _Form, _transformations
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies
 
@@ -117,6 +118,69 @@ def test_clusters_become_labels(sdata: Any) -> None:
         assert sum(about["pixels"].values()) == 90 * 80
 
 
+def test_images_with_z(tmp_path: Path) -> None:
+    from spatialdata.models import Image3DModel, get_model
+
+    sdata = make(tmp_path)
+    pixels = np.stack([PIXELS, PIXELS[:, ::-1]], axis=1)
+    sdata["deep"] = Image3DModel.parse(pixels, dims=("c", "z", "y", "x"), c_coords=NAMES)
+    gq.spatial.pixel_clustering_preprocess(sdata, "deep", "done")
+    for held in (sdata, again(sdata)):
+        assert get_model(held["done"]) is Image3DModel
+        wanted = gq.pixel_clustering_preprocess(sdata["deep"]).values
+        np.testing.assert_array_equal(held["done"].values, wanted)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "sizes"),
+    [(40, (3, 40, 40)), ((30, 20), (3, 30, 20)), ([1, 30, 20], (1, 30, 20)), ((25,), (3, 90, 25))],
+)
+def test_chunks(sdata: Any, chunks: Any, sizes: tuple[int, ...]) -> None:
+    gq.spatial.pixel_clustering_preprocess(sdata, "one", "done", chunks=chunks)
+    assert again(sdata)["done"].data.chunksize == sizes
+
+
+def test_what_is_written_is_what_spatialdata_writes(tmp_path: Path) -> None:
+    make(tmp_path)
+    found = dict(zarr.open_group(str(tmp_path / "s.zarr" / "images" / "one"), mode="r").attrs)
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": d, "type": "space", "unit": "unit"} for d in "yx"]
+
+    def system(name: str, **transformation: Any) -> dict[str, Any]:
+        ends = {"input": {"name": "cyx", "axes": axes}, "output": {"name": name, "axes": axes}}
+        return {**transformation, **ends}
+
+    # As spatialdata 0.7 writes it, read from its stores; the unit is not part of `axes` there.
+    [multiscale] = found["ome"]["multiscales"]
+    assert multiscale["coordinateTransformations"] == [
+        system("global", type="identity"),
+        system("um", type="scale", scale=[1.0, 0.5, 0.5]),
+    ]
+    assert multiscale["axes"] == [{k: a[k] for k in ("name", "type")} for a in axes]
+    assert found["ome"]["omero"] == {"channels": [{"label": name} for name in NAMES]}
+    assert found["ome"]["version"] == "0.5-dev-spatialdata"
+    assert found["spatialdata_attrs"] == {"version": "0.3"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_chunk_is_read_as_often_as_for_one_image(tmp_path: Path, count: int) -> None:
+    from spatialdata.models import Image2DModel
+
+    sdata = make(tmp_path)
+    names = [f"field{k}" for k in range(count)]
+    stores = []
+    for name in names:
+        stores.append(testing.CountingStore(tmp_path / f"{name}.zarr"))
+        zarr.create_array(stores[-1], data=PIXELS, chunks=(1, 40, 40))
+        lazy = gq.open_image(zarr.open_array(stores[-1], mode="r"))
+        sdata[name] = Image2DModel.parse(lazy.data, dims=("c", "y", "x"), c_coords=NAMES)
+        testing.reset_reads(stores[-1])
+    gq.spatial.pixel_clustering_preprocess(sdata, names, [f"{name}-done" for name in names])
+    for store in stores:
+        reads = testing.count_reads(store)
+        assert len(reads) == 18 and set(reads.values()) == {4}
+
+
 def test_nothing_is_replaced_unasked_and_nothing_is_computed_before(sdata: Any) -> None:
     gq.spatial.pixel_clustering_preprocess(sdata, "one", "done")
     with testing.forbid_compute():
@@ -130,12 +194,121 @@ def test_nothing_is_replaced_unasked_and_nothing_is_computed_before(sdata: Any) 
             gq.spatial.pixel_clustering_preprocess(sdata, ["one", "two"], "other")
         with pytest.raises(ParameterError, match="name each once"):
             gq.spatial.pixel_clustering_preprocess(sdata, ["one", "two"], ["a", "a"])
-        with pytest.raises(ParameterError, match="use letters, digits"):
-            gq.spatial.pixel_clustering_preprocess(sdata, "one", "a/b")
-        with pytest.raises(ParameterError, match="chunks: got 0"):
-            gq.spatial.pixel_clustering_preprocess(sdata, "one", "other", chunks=0)
+        with pytest.raises(ParameterError, match=r"img_layer: got .*; name each once"):
+            gq.spatial.pixel_clustering_preprocess(sdata, ["one", "one"], ["a", "b"])
+        with pytest.raises(ParameterError, match="img_layer: got 5; pass a name"):
+            gq.spatial.pixel_clustering_preprocess(sdata, 5, "a")  # type: ignore[arg-type]
+        for chunks in (0, "auto", (1, 1, 1, 1), (1.5, 2)):
+            with pytest.raises(ParameterError, match="chunks: got "):
+                gq.spatial.cluster_pixels(sdata, "one", "other", 2, chunks=chunks)  # type: ignore[arg-type]
+        with pytest.raises(ParameterError, match="scale_factors: got "):
+            gq.spatial.cluster_pixels(sdata, "one", "other", 2, scale_factors=[1])
     gq.spatial.pixel_clustering_preprocess(sdata, "one", "done", sigma=None, overwrite=True)
     np.testing.assert_array_equal(again(sdata)["done"].values, expected(sigma=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "use letters, digits"),
+        (".", "use letters, digits"),
+        ("..", "use letters, digits"),
+        ("a/b", "use letters, digits"),
+        ("a b", "use letters, digits"),
+        (".hidden", "begin with a letter"),
+        ("__a", "begin with a letter"),
+        (None, "pass a name"),
+    ],
+)
+def test_names_that_spatialdata_would_not_read(sdata: Any, name: Any, message: str) -> None:
+    with testing.forbid_compute(), pytest.raises(ParameterError, match=message):
+        gq.spatial.pixel_clustering_preprocess(sdata, "one", name, overwrite=True)
+
+
+def test_names_that_differ_in_case_only(sdata: Any) -> None:
+    with testing.forbid_compute():
+        with pytest.raises(WriteError, match="got 'ONE', but images has 'one' already"):
+            gq.spatial.pixel_clustering_preprocess(sdata, "one", "ONE", overwrite=True)
+        with pytest.raises(ParameterError, match="name each once"):
+            gq.spatial.pixel_clustering_preprocess(sdata, ["one", "two"], ["a", "A"])
+
+
+def test_what_is_only_in_the_store_is_seen(tmp_path: Path) -> None:
+    sdata = make(tmp_path)
+    del sdata.images["two"]
+    with testing.forbid_compute():
+        with pytest.raises(WriteError, match="'two' exists"):
+            gq.spatial.pixel_clustering_preprocess(sdata, "one", "two")
+        with pytest.raises(WriteError, match="but images has 'two' already"):
+            gq.spatial.cluster_pixels(sdata, "one", "two", 2, overwrite=True)
+
+
+def test_labels_are_no_image(sdata: Any) -> None:
+    gq.spatial.cluster_pixels(sdata, "one", "kinds", 2, method="kmeans")
+    with pytest.raises(ElementError, match="'kinds' is in labels and no image; the images are"):
+        gq.spatial.pixel_clustering_preprocess(sdata, "kinds", "other")
+
+
+def test_a_cluster_without_pixels_is_valid_json() -> None:
+    assert _as_json({"DNA": np.nan, "actin": np.float64(2)}) == {"DNA": None, "actin": 2.0}
+
+
+def floats(folder: Path) -> tuple[Any, list[np.ndarray]]:
+    """Images of the type that results have, so that nothing but the pixels could tell."""
+    sdata = make(folder)
+    rng = np.random.default_rng(1)
+    pixels = [rng.gamma(2, 10 * k, PIXELS.shape).astype("f4") for k in (1, 3)]
+    images = [as_image(p).assign_coords(c=NAMES).chunk({"y": 40, "x": 40}) for p in pixels]
+    systems = [_transformations(sdata, name) for name in ("one", "two")]
+    _add(sdata, "images", ["one", "two"], images, _Form((), ()), systems)
+    return sdata, pixels
+
+
+@pytest.mark.parametrize("pool", ["mean", "exact"])
+@pytest.mark.parametrize("outputs", [["one", "two"], ["two", "three"], ["two", "one"]])
+def test_layers_may_replace_one_another(tmp_path: Path, outputs: list[str], pool: Any) -> None:
+    sdata, pixels = floats(tmp_path)
+    gq.spatial.pixel_clustering_preprocess(
+        sdata, ["one", "two"], outputs, overwrite=True, pool=pool
+    )
+    wanted = gq.pixel_clustering_preprocess(pixels, pool=pool)
+    for held in (sdata, again(sdata)):
+        for name, result in zip(outputs, wanted, strict=True):
+            np.testing.assert_array_equal(held[name].values, result.values)
+
+
+@pytest.mark.parametrize("renames", [1, 2, 3])
+def test_all_layers_are_replaced_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    sdata, pixels = floats(tmp_path)
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    rename, done = os.rename, []
+
+    def failing(source: Any, place: Any) -> None:
+        done.append(source)
+        if len(done) == renames + 1:
+            raise OSError("no such luck")
+        rename(source, place)
+
+    monkeypatch.setattr("gigaqc.io.write.os.rename", failing)
+    with pytest.raises(WriteError, match="no such luck"):
+        gq.spatial.pixel_clustering_preprocess(
+            sdata, ["one", "two"], ["one", "two"], overwrite=True
+        )
+    monkeypatch.undo()
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+    for name, values in zip(("one", "two"), pixels, strict=True):
+        np.testing.assert_array_equal(again(sdata)[name].values, values)
+
+
+def test_what_a_killed_run_left_disturbs_nothing(tmp_path: Path) -> None:
+    sdata = make(tmp_path)
+    zarr.open_group(str(tmp_path / "s.zarr" / ".done.0a.partial"), mode="w").create_array(
+        "s0", shape=(3, 9, 9), dtype="u1"
+    )
+    gq.spatial.pixel_clustering_preprocess(sdata, "one", "done")
+    assert set(again(sdata).images) == {"one", "two", "done"}
 
 
 def test_a_layer_may_replace_itself(sdata: Any) -> None:
@@ -144,23 +317,37 @@ def test_a_layer_may_replace_itself(sdata: Any) -> None:
         np.testing.assert_array_equal(held["one"].values, expected())
 
 
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (OSError("disk full"), WriteError, "disk full.*The store is as it was"),
+        (RuntimeError("a bug"), RuntimeError, "a bug"),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+)
 def test_an_interrupted_write_leaves_the_store_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    raised: type[BaseException],
+    message: str,
 ) -> None:
     sdata = make(tmp_path)
     from gigaqc import preprocess
 
     def broken(elements: Any, **_: Any) -> Any:
         def fail(block: np.ndarray) -> np.ndarray:
-            raise OSError("disk full")
+            raise error
 
-        return [e.copy(data=e.data.map_blocks(fail, dtype="f4")) for e in elements]
+        last = elements[-1]
+        failing = last.data.map_blocks(fail, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+        return [*elements[:-1], last.copy(data=failing)]
 
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     monkeypatch.setattr(preprocess, "pixel_clustering_preprocess", broken)
-    for output in ("done", "one"):
-        with pytest.raises(WriteError, match="The store is as it was"):
-            gq.spatial.pixel_clustering_preprocess(sdata, "one", output, overwrite=True)
+    for layers, outputs in (("one", "done"), ("one", "one"), (["one", "two"], ["one", "new"])):
+        with pytest.raises(raised, match=message):
+            gq.spatial.pixel_clustering_preprocess(sdata, layers, outputs, overwrite=True)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
     np.testing.assert_array_equal(again(sdata)["one"].values, PIXELS)
 
