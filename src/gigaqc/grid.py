@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-STRIP = 8  # chunks side by side that share their halos, and are walked together
-STRIP_PIXELS = 8192  # or so many pixels, if the chunks are small
+STRIP = 4  # chunks side by side that share their halos, and are walked together
+STRIP_PIXELS = 4096  # or so many pixels, if the chunks are small
 
 
 def strip_width(chunk: int) -> int:

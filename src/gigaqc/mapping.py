@@ -19,7 +19,8 @@ from dask.typing import Key
 
 from gigaqc.backend import to_host
 from gigaqc.grid import strip_width
-from gigaqc.passes import count_users, merge_tree, own_reads, owned, promise
+from gigaqc.passes import count_users, own_reads, owned, promise
+from gigaqc.settling import hold_back
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
@@ -105,31 +106,21 @@ def reduce_image(
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     layout = _Layout.of(image, depth, table, nodes)
     sums: list[Key] = []
-    for strip in layout.strips():
-        total: Key | None = None
-        for index in strip:
-            block, near = layout.block_of_all(index)
-            key: Key = (name, *index)
-            nodes[key] = Task(key, _mapped, function, block, near, *refs)
-            total = _added(f"{name}-sum", index, total, key, nodes)
-        sums.extend([] if total is None else [total])
+    for index in itertools.chain(*layout.strips()):
+        block, near = layout.block_of_all(index)
+        # A chain is walked in its order, and a tree is not.
+        key: Key = (name, *index)
+        part = Task(key, _mapped, function, block, near, *refs)
+        nodes[key] = Task(key, _merged, part, *map(TaskRef, sums[-1:]))
+        sums.append(key)
+    hold_back(nodes, sums)
     root = f"{name}-merged"
-    nodes[root] = Alias(root, merge_tree(name, sums, nodes))
+    nodes[root] = Alias(root, sums[-1])
     return promise(root, nodes, after)
 
 
-def _added(
-    name: str, index: tuple[int, ...], total: Key | None, key: Key, nodes: dict[Key, GraphNode]
-) -> Key:
-    """The sum so far and one more: a chain is walked in its order, and a tree is not."""
-    if total is None:
-        return key
-    nodes[name, *index] = Task((name, *index), _merged, TaskRef(total), TaskRef(key))
-    return (name, *index)
-
-
-def _merged(first: Any, second: Any) -> Any:
-    return first.merge(second)
+def _merged(part: Any, before: Any = None) -> Any:
+    return part if before is None else before.merge(part)
 
 
 def _image_of(
@@ -194,12 +185,14 @@ class _Layout:
         c, y, x = (image.dims.index(d) for d in "cyx")
         rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
         starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
-        tables = _in_strips(table, x, columns, strip_width(max(image.chunksizes["x"])), nodes)
+        width = strip_width(max(image.chunksizes["x"]))
+        tables = _in_strips(table, x, columns, width, depth, nodes)
         if any(len(reach.chunks) > 1 for reach in (*rows, *columns)):
             for keys in {id(own): own for own in tables}.values():
                 for key in keys.ravel():
                     edges = _edges_key(key)
-                    nodes[edges] = Task(edges, _edges, TaskRef(key), depth)
+                    if edges not in nodes:
+                        nodes[edges] = Task(edges, _edges, TaskRef(key), depth)
         return cls(c, y, x, rows, columns, starts, tables)
 
     def planes(self) -> list[tuple[int, ...]]:
@@ -253,11 +246,14 @@ class _Edges:
 
 
 def _edges_key(key: Key) -> Key:
-    return (f"edges-{key[0]}", *key[1:]) if isinstance(key, tuple) else f"edges-{key}"
+    return _named(key, "edges")
 
 
-def _edges(chunk: Any, depth: int) -> Any:
-    """The edges of a chunk, `depth` pixels deep; the chunk itself where that is no less."""
+def _edges(chunk: Any, depth: int, kept: _Edges | None = None) -> Any:
+    """The edges of a chunk, `depth` pixels deep; the chunk itself where that is no less.
+
+    The right one may be `kept` already, for the strip to the right.
+    """
     pixels = to_host(chunk)
     height, width = pixels.shape[-2:]
     if min(height, width) <= 4 * depth:
@@ -266,10 +262,20 @@ def _edges(chunk: Any, depth: int) -> Any:
         pixels[..., :depth, :].copy(),
         pixels[..., height - depth :, :].copy(),
         pixels[..., :depth].copy(),
-        pixels[..., width - depth :].copy(),
+        pixels[..., width - depth :].copy() if kept is None else kept.right,
         height,
         width,
     )
+
+
+def _right_edge(chunk: Any, depth: int) -> Any:
+    """Of the edges only the right one, which is kept for long."""
+    pixels = to_host(chunk)
+    height, width = pixels.shape[-2:]
+    # Copies also of nothing: a view of a chunk would keep it.
+    none, left = pixels[..., :0, :].copy(), pixels[..., :0].copy()
+    right = pixels[..., max(width - depth, 0) :].copy()
+    return _Edges(none, none, left, right, height, width)
 
 
 def _cut(piece: Any, rows: slice, columns: slice) -> np.ndarray:
@@ -293,37 +299,47 @@ def _in_strips(
     x: int,
     columns: Sequence[_Reach],
     width: int,
+    depth: int,
     nodes: dict[Key, GraphNode],
 ) -> list[np.ndarray]:
     """The keys of the chunks for the blocks of each column; strips have reads of their own.
 
-    Only what a single chunk needs is read again: where chunks share a source, as after a rechunk,
-    so do strips.
+    Of the strip to its left a strip needs the right edges, which are kept. Of the one to its right
+    it reads chunks again, but only what a single chunk needs: where chunks share a source, as after
+    a rechunk, so do strips.
     """
     if len(columns) <= width or all(len(c.chunks) == 1 for c in columns):
         return [table] * len(columns)
     users = count_users([table.ravel().tolist()], nodes)
-    source, tables = dict(nodes), []
+    source: dict[Key, GraphNode] = dict(nodes)
+    tables: list[np.ndarray] = []
     for first in range(0, len(columns), width):
         strip = columns[first : first + width]
+        last = first + len(strip)
         own = table.copy()
         at = np.moveaxis(own, x, 0)
-        last = first + len(strip)
-        for k in (*range(strip[0].chunks.start, first), *range(last, strip[-1].chunks.stop)):
+        for k in range(strip[0].chunks.start, first):
+            chunks = np.moveaxis(tables[k], x, 0)[k]
+            for index, key in np.ndenumerate(chunks):
+                at[k][index] = _named(key, "kept")
+                kept, edges = _edges_key(at[k][index]), _edges_key(key)
+                nodes[kept] = Task(kept, _right_edge, TaskRef(key), depth)
+                # At once: until it is made the whole chunk is held.
+                nodes[edges] = Task(edges, _edges, TaskRef(key), depth, TaskRef(kept))
+        for k in range(last, strip[-1].chunks.stop):
             again, _ = own_reads(at[k].ravel().tolist(), source, users)
-            fresh: dict[Key, Any] = {key: _for_strip(key, first) for key in again}
+            fresh: dict[Key, Any] = {key: _named(key, f"strip-{first}") for key in again}
             for key, node in again.items():
                 nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
-            for index in np.ndindex(at[k].shape):
-                at[k][index] = fresh.get(at[k][index], at[k][index])
+            for index, key in np.ndenumerate(at[k]):
+                at[k][index] = fresh.get(key, key)
         tables += [own] * len(strip)
     return tables
 
 
-def _for_strip(key: Key, first: int) -> Key:
-    if isinstance(key, tuple):
-        return (f"{key[0]}-strip-{first}", *key[1:])
-    return f"{key}-strip-{first}"
+def _named(key: Key, name: str) -> Key:
+    """A key like another."""
+    return (f"{name}-{key[0]}", *key[1:]) if isinstance(key, tuple) else f"{name}-{key}"
 
 
 def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:

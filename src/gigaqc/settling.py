@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
 import dask.base
+import dask.config
 import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
+from dask.system import CPU_COUNT
 from dask.typing import Key
 
 from gigaqc.grid import strip_width
@@ -50,22 +53,62 @@ def in_strips(blocks: da.Array) -> Delayed:
     keys = blocks.__dask_keys__()
     graph = dict(convert_legacy_graph(dict(blocks.__dask_optimize__(blocks.dask, keys))))
     width = strip_width(max(blocks.chunks[-1], default=1))
-    strips: dict[int, Key] = {}
-    for index in sorted(np.ndindex(*blocks.numblocks), key=_rows_of_channels):
-        key: Key = (f"{blocks.name}-done", *index)
-        previous = strips.get(index[-1] // width)
-        before = [] if previous is None else [TaskRef(previous)]
-        graph[key] = Task(key, _nothing, TaskRef((blocks.name, *index)), *before)
-        strips[index[-1] // width] = key
+    indices = np.ndindex(*blocks.numblocks)
+    chain: list[Key] = []
+    for index in sorted(indices, key=lambda i: (i[-1] // width, *_rows_of_channels(i))):
+        key: Key = (blocks.name, *index)
+        graph[key] = Task(key, _nothing, graph[key], *map(TaskRef, chain[-1:]))
+        chain.append(key)
+    hold_back(graph, chain)
     root = f"{blocks.name}-all-done"
-    graph[root] = Task(root, _nothing, *map(TaskRef, strips.values()))
+    graph[root] = Task(root, _nothing, *map(TaskRef, chain[-1:]))
     return Delayed(root, graph)
+
+
+def hold_back(nodes: dict[Key, GraphNode], chain: Sequence[Key]) -> None:
+    """Let nothing be read before all but a few steps of a chain are done.
+
+    What is held then does not depend on how a scheduler goes through a graph, and that reads wait
+    for steps keeps dask's own ordering linear: it notes for each task which reads lead to it.
+    """
+    ahead = 2 * _threads()
+    seen: set[Key] = set()
+    for number, last in enumerate(chain):
+        waiting = [last]
+        while waiting:
+            key = waiting.pop()
+            if key in seen or key not in nodes:
+                continue
+            seen.add(key)
+            node = nodes[key]
+            waiting.extend(node.dependencies)
+            if number >= ahead and type(node) is Task and _is_known(node.dependencies, nodes):
+                nodes[key] = Task(key, _first, node, TaskRef(chain[number - ahead]))
 
 
 def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
     """Rows outside, what comes before them inside: channels of a place follow one another."""
     *others, y, x = index
     return (y, x, *others)
+
+
+def _threads() -> int:
+    """How many tasks can be at work at once."""
+    distributed = sys.modules.get("distributed")
+    try:
+        if distributed is not None:
+            return max(sum(distributed.get_client().nthreads().values()), 1)
+    except ValueError:  # no cluster
+        pass
+    return dask.config.get("num_workers", None) or CPU_COUNT
+
+
+def _is_known(keys: Iterable[Key], nodes: Mapping[Key, GraphNode]) -> bool:
+    return all(isinstance(nodes.get(key), DataNode | None) for key in keys)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
 
 
 def _nothing(*_: Any) -> None:

@@ -14,9 +14,9 @@ from gigaqc.kernels.preprocess import add_scaled, divide_by_sum
 from gigaqc.kernels.sampling import drawn_positions
 from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place, Request
-from gigaqc.preprocess.windows import Counted, CountedChannels, Window, predicted_window
+from gigaqc.preprocess.windows import CountedChannels, Counter, Window, predicted_window
 
-_SLAB = 1 << 16  # neighbours that are looked at together: their float64 copies stay in the cache
+_SLAB = 1 << 16  # values that are looked at together: their float64 copies stay in the cache
 _COMPILED = ("uint8", "uint16", "float32")  # and float64
 _SALT = 0x67716351  # any number: which pixels are drawn
 
@@ -157,7 +157,10 @@ def observe_sums(
         if not c:
             total = np.zeros(channel.size)
         add_scaled(_compiled_for(channel), factors[c], total)
-    return CountedChannels((Counted.of(total, window),))
+    counter = Counter(window)
+    for start in range(0, total.size, _SLAB):
+        counter.add(total[start : start + _SLAB])
+    return CountedChannels((counter.counted(),))
 
 
 def _compiled_for(channel: np.ndarray) -> np.ndarray:
@@ -177,12 +180,16 @@ def count_ratios(
 ) -> CountedChannels:
     """Pixels of a block, done but for the last percentile, counted in a window a channel."""
     blurred = _blurred(block, halo, steps).reshape(len(block), -1)
-    ratios = np.empty(blurred.shape)
+    counters = [Counter(window) for window in windows]
     ones = np.ones(len(block))
-    divide_by_sum(blurred, factors, threshold, steps.norm_sum, ones, np.inf, ratios)
-    return CountedChannels(
-        tuple(Counted.of(r, window) for r, window in zip(ratios, windows, strict=True))
-    )
+    ratios = np.empty((len(block), min(_SLAB, blurred.shape[1])))
+    for start in range(0, blurred.shape[1], _SLAB):
+        slab = blurred[:, start : start + _SLAB]
+        found = ratios[:, : slab.shape[1]]
+        divide_by_sum(slab, factors, threshold, steps.norm_sum, ones, np.inf, found)
+        for counter, values in zip(counters, found, strict=True):
+            counter.add(values)
+    return CountedChannels(tuple(counter.counted() for counter in counters))
 
 
 def preprocessed(
@@ -196,7 +203,7 @@ def preprocessed(
 ) -> np.ndarray:
     """All steps for a block, (c, ..., y, x)."""
     blurred = _blurred(block, halo, steps)
-    out = np.empty(blurred.shape, steps.dtype)
+    out = blurred if blurred.dtype == steps.dtype else np.empty(blurred.shape, steps.dtype)
     flat = (blurred.reshape(len(block), -1), out.reshape(len(block), -1))
     divide_by_sum(flat[0], factors, threshold, steps.norm_sum, post, steps.cap, flat[1])
     return out

@@ -56,14 +56,6 @@ class Counted:
     low: np.ndarray
     high: np.ndarray
 
-    @classmethod
-    def of(cls, values: np.ndarray, window: Window) -> Counted:
-        """Of a flat array of float64."""
-        found = np.empty(values.size)
-        inside, n, below = values_in_window(values, *window, found)
-        kept = np.sort(found[:inside])
-        return cls(n, below, *_joined(keys_of(kept), np.ones(inside, "i8"), kept, kept))
-
     def merge(self, other: Counted) -> Counted:
         """Both, of other pixels."""
         keys = np.concatenate([self.keys, other.keys])
@@ -104,6 +96,30 @@ class Counted:
         if low == high or n == 1:
             return low
         return low + (high - low) * (inside - (int(ends[k]) - n)) / (n - 1)
+
+
+class Counter:
+    """Counts flat arrays of float64, one after another."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._n = 0
+        self._below = 0
+        self._inside: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        """Count what lies below the window, and keep what lies in it."""
+        found = np.empty(values.size)
+        inside, n, below = values_in_window(values, *self._window, found)
+        self._n += n
+        self._below += below
+        self._inside.append(found[:inside].copy())
+
+    def counted(self) -> Counted:
+        """All that was added."""
+        kept = np.sort(np.concatenate([*self._inside, np.empty(0)]))
+        bins = _joined(keys_of(kept), np.ones(kept.size, "i8"), kept, kept)
+        return Counted(self._n, self._below, *bins)
 
 
 def _joined(
