@@ -1,0 +1,1 @@
+"""Noise in intensity and in time."""
