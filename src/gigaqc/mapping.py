@@ -59,9 +59,9 @@ def map_image(
     are done, so that none is held while an earlier pass reads the image.
 
     A chunk is read by a task of its own, which the neighbours share: a halo reads nothing twice.
-    But an image that is wider than 8 chunks is divided into strips of that width, which share
-    nothing, so that the chunks that wait for a neighbour go with the width of a strip and not of
-    the image: there a halo adds at most a quarter of a read.
+    But an image that is wider than 4 chunks is divided into strips of that width, so that the
+    chunks that wait for a neighbour go with the width of a strip and not of the image. A strip
+    shares only the edges of the one to its left: there a halo adds at most a quarter of a read.
     """
     dtype = result_dtype(image.dtype) if dtype is None else np.dtype(dtype)
     after = tuple(a for a in arguments if isinstance(a, Delayed))
@@ -108,10 +108,11 @@ def reduce_image(
     sums: list[Key] = []
     for index in itertools.chain(*layout.strips()):
         block, near = layout.block_of_all(index)
+        part: Key = (name, *index)
+        nodes[part] = Task(part, _mapped, function, block, near, *refs)
         # A chain is walked in its order, and a tree is not.
-        key: Key = (name, *index)
-        part = Task(key, _mapped, function, block, near, *refs)
-        nodes[key] = Task(key, _merged, part, *map(TaskRef, sums[-1:]))
+        key: Key = (f"{name}-sum", *index)
+        nodes[key] = Task(key, _merged, TaskRef(part), *map(TaskRef, sums[-1:]))
         sums.append(key)
     hold_back(nodes, sums)
     root = f"{name}-merged"
