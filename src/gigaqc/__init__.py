@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
+    from gigaqc.noise import temporal_statistics, tsnr_map, tsnr_summary
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -84,8 +85,11 @@ __all__ = [
     "signal_to_noise",
     "spatial",
     "stained_area",
+    "temporal_statistics",
     "testing",
     "tissue_integrity",
+    "tsnr_map",
+    "tsnr_summary",
     "unexpected_correlations",
     "write_image",
     "write_labels",
@@ -97,6 +101,7 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
+    "noise": ("temporal_statistics", "tsnr_map", "tsnr_summary"),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",
