@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
-    from gigaqc.noise import temporal_statistics, tsnr_map, tsnr_summary
+    from gigaqc.noise import gain_map, temporal_statistics, tsnr_map, tsnr_summary
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -69,6 +69,7 @@ __all__ = [
     "errors",
     "explain",
     "focus",
+    "gain_map",
     "gaussian_blur",
     "histogram",
     "joint_histogram",
@@ -101,7 +102,7 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
-    "noise": ("temporal_statistics", "tsnr_map", "tsnr_summary"),
+    "noise": ("gain_map", "temporal_statistics", "tsnr_map", "tsnr_summary"),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",
