@@ -30,12 +30,10 @@ class Scratch:
     """Folders below one that belongs to a graph."""
 
     def __init__(self, temporary: str | os.PathLike[str] | None) -> None:
+        self._failures: dict[Path, BaseException] = {}
         self.parent = Path(tempfile.gettempdir() if temporary is None else temporary).absolute()
-        self._own(f"gigaqc-{uuid.uuid4().hex}")
+        self.root = self.parent / f"gigaqc-{uuid.uuid4().hex}"
         weakref.finalize(self, remove, self.root)
-
-    def _own(self, name: str) -> None:
-        self.root = self.parent / name
 
     def __reduce__(self) -> Any:
         """A copy in another process knows the place, and does not remove it when forgotten."""
@@ -62,18 +60,25 @@ class Scratch:
 
     @contextlib.contextmanager
     def cleaned(self, folder: Path) -> Iterator[None]:
-        """Nothing is left of the folder if what happens within fails."""
+        """Nothing is left of the folder if what happens within fails.
+
+        Tasks beside it then fail for want of the folder: they give the first one's error.
+        """
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            first = self._failures.setdefault(folder, error)
             self.close(folder)
-            raise
+            if first is error:
+                raise
+            raise first from None
 
 
 def _copied(parent: Path, name: str) -> Scratch:
     copy = Scratch.__new__(Scratch)
+    copy._failures = {}
     copy.parent = parent
-    copy._own(name)
+    copy.root = parent / name
     return copy
 
 

@@ -30,7 +30,8 @@ def frames_of(dtype: str, length: int, pixels: int, seed: int) -> np.ndarray:
         frames[:, 2::11] = np.nan
         frames[0, 3::5] = -6e4
         return frames.astype(dtype)
-    low, high = (max(min(int(x), 2**62), -(2**62)) for x in (np.iinfo(kind).min, np.iinfo(kind).max))
+    ends = np.iinfo(kind).min, np.iinfo(kind).max
+    low, high = (max(min(int(end), 2**62), -(2**62)) for end in ends)
     frames = rng.integers(low, high, (length, pixels), endpoint=True)
     near = rng.poisson(20, (length, pixels))
     frames[:, ::2] = near[:, ::2]
