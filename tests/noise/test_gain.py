@@ -251,14 +251,14 @@ def test_clipped_values_and_hot_pixels_do_not_bend_the_line() -> None:
 
 
 @pytest.mark.parametrize("gain", [0.2, 1.0, 5.0])
-@pytest.mark.parametrize(("offset", "read"), [(0, 0), (100, 5), (200, 2)])
+@pytest.mark.parametrize(("offset", "read"), [(0, 0), (0, 5), (100, 5), (200, 2)])
 @pytest.mark.parametrize("electrons", [(5, 5000), (5, 50), (500, 5000)])
 def test_simulated_cameras_are_recovered_within_two_percent(
     gain: float, offset: float, read: float, electrons: tuple[float, float]
 ) -> None:
     light = np.geomspace(*electrons, 200 * 200).reshape(200, 200)
-    frames = camera(light, 200, gain, offset, read)
-    found = gq.gain_map(series(frames, (200, 50, 200)), estimator="variance").compute()
+    frames = camera(light, 80, gain, offset, read)
+    found = gq.gain_map(series(frames, (80, 50, 200)), estimator="variance").compute()
     assert found.gain == pytest.approx(gain, rel=0.02)
 
 

@@ -24,7 +24,7 @@ FEWEST_PIXELS = 11  # of a bin
 FEWEST_BINS = {"mad": 3, "variance": 5}
 CENTRAL = (33, 66)  # percentiles of the mean between which the recipe fits
 CLIPPED = 1e-3  # of the values of a bin at the smallest or largest value of all
-CHANCE = 1e-6  # that a pixel of a bin varies more by chance than one that is kept
+CHANCE = 1e-4  # that a pixel of a bin varies more by chance than one that is kept
 QUANTISED = 5.0  # grey values: a smaller median absolute deviation is coarse
 
 

@@ -25,6 +25,7 @@ from gigaqc.plot.results import (
     tile_map,
     tiles,
 )
+from gigaqc.plot.transfer import photon_transfer
 
 __all__ = [
     "DIVERGING",
@@ -39,6 +40,7 @@ __all__ = [
     "correlation",
     "histograms",
     "joint_histogram",
+    "photon_transfer",
     "printable",
     "summary",
     "tile_map",
