@@ -18,7 +18,8 @@ import xarray as xr
 from gigaqc import clusters, preprocess
 from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
-from gigaqc.io.write import checked_factors, settled_together, staged, write_levels
+from gigaqc.io.staging import staged
+from gigaqc.io.write import checked_factors, settled_together, write_levels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
