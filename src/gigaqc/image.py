@@ -108,7 +108,7 @@ def parse_dims(dims: str | Sequence[str] | None, ndim: int, argument: str) -> tu
             return _IMPLIED[ndim]
         raise ImageError(
             f"{argument}: an array of {ndim} dimensions does not say which axis is which; pass "
-            f"dims=, a string of {ndim} of the letters t c z y x such as 'tczyx'[:{ndim}]."
+            f"dims=, a string of {ndim} of the letters t c z y x such as {'tczyx'[-ndim:]!r}."
         )
     labels = tuple(dims)
     if len(labels) != ndim:
