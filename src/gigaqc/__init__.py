@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
+    from gigaqc.noise import isnr, isnr_components, isnr_map
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -70,6 +71,9 @@ __all__ = [
     "focus",
     "gaussian_blur",
     "histogram",
+    "isnr",
+    "isnr_components",
+    "isnr_map",
     "joint_histogram",
     "list_images",
     "normalize_percentiles",
@@ -97,6 +101,7 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
+    "noise": ("isnr", "isnr_components", "isnr_map"),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",
