@@ -10,7 +10,6 @@ import numpy as np
 from gigaqc.distribution import Distribution
 from gigaqc.metrics.intensity import ratio
 from gigaqc.metrics.mixture import Cells, Mixture, fit
-from gigaqc.states import Outside
 
 RICIAN = math.sqrt(2 - math.pi / 2)
 """Standard deviation of a Rayleigh distribution over that of the Gaussian noise that makes it."""
@@ -67,12 +66,10 @@ def by_mixture(values: Distribution, n_clusters: int) -> Separation:
     )
 
 
-def by_mask(values: Distribution, outside: Outside, channel: int) -> Separation:
-    """Noise is what lies outside of the mask that `values` are inside of."""
-    n, total, squares = (float(v) for v in outside.table[:, channel])
-    noise = math.sqrt(max(squares / n - (total / n) ** 2, 0.0)) if n else math.nan
+def by_mask(signal: Distribution, noise: Distribution) -> Separation:
+    """Noise is what a mask says."""
     none = Classes(_NO_CUTS, np.zeros(1, "u1"))
-    return Separation(values.mean, noise, math.nan, 0.0, none, None)
+    return Separation(signal.mean, noise.std, math.nan, 0.0, none, None)
 
 
 def image_snr(signal: float, noise: float, factor: float) -> float:

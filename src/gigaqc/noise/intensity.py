@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -11,14 +10,15 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from gigaqc.distribution import Distribution, KeyHistogram, Refined, layout_of
+from gigaqc.distribution import CodeHistogram, Distribution, KeyHistogram, Refined, layout_of
 from gigaqc.errors import ParameterError
-from gigaqc.image import as_image, as_mask
+from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.metrics.isnr import RICIAN, Classes, Separation, by_mask, by_mixture, image_snr, outline
 from gigaqc.passes import join
-from gigaqc.quality.labelled import Results, labelled_results, pixels_of, scanned
-from gigaqc.scanning import LazyStatistics, scan
+from gigaqc.pixels import Sides, sides_pass
+from gigaqc.quality.labelled import pixels_of, promised
+from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Part, Statistics
 from gigaqc.transforms.common import like, statistics_of
 
@@ -93,25 +93,29 @@ def isnr(
     100.0
     """
     factor = _checked(n_clusters, correction)
-    source = _source(image, noise_mask)
-    count, names = len(source.channels), source.channels
-    components = np.arange(1, n_clusters + 1)
-    each = {n: (("c",), (count,), "f8") for n in _BY_CHANNEL}
-    parts = {n: (("c", "component"), (count, n_clusters), "f8") for n in _BY_COMPONENT}
-    picture = {
+    sides, names, dtype = _sides(image, noise_mask)
+    count, line = len(names), ("c", "component")
+    shapes: dict[str, tuple[tuple[str, ...], tuple[int, ...], str]] = {
+        **{name: (("c",), (count,), "f8") for name in _BY_CHANNEL},
+        **{name: (line, (count, n_clusters), "f8") for name in _BY_COMPONENT},
         "counts": (("c", "bin"), (count, _BINS), "i8"),
         "edges": (("c", "edge"), (count, _BINS + 1), "f8"),
     }
-    evaluate = partial(
-        _results, n_clusters=n_clusters, masked=noise_mask is not None, factor=factor
+    if isinstance(sides, Sides):
+        values: Any = _results(sides, n_clusters, factor)
+    else:
+        name = f"isnr-{tokenize(sides, n_clusters, factor)}"
+        whole = join(name, _results, sides, n_clusters, factor)
+        values = {n: promised(whole, n, shape, kind) for n, (_, shape, kind) in shapes.items()}
+    return xr.Dataset(
+        {name: (dims, values[name]) for name, (dims, _, _) in shapes.items()},
+        coords={"c": names, "component": np.arange(1, n_clusters + 1)},
+        attrs={
+            "exact": layout_of(dtype) is None,
+            "correction": correction or "none",
+            "factor": factor,
+        },
     )
-    attrs = {
-        "exact": layout_of(np.dtype(source.meta.dtype)) is None,
-        "correction": factor,
-        "n_clusters": n_clusters,
-    }
-    coords = {"c": names, "component": components}
-    return labelled_results(source, evaluate, {**each, **parts, **picture}, coords, attrs)
 
 
 def isnr_map(
@@ -159,9 +163,10 @@ def isnr_map(
     """
     factor = _checked(n_clusters, correction)
     labelled = pixels_of(image, "isnr_map")
-    known = _known(labelled, noise_mask, statistics)
-    arguments = (n_clusters, noise_mask is not None, factor)
-    scales = join(f"noise-{tokenize(known, arguments)}", _scales, known, *arguments)
+    sides = _sides_beside(labelled, noise_mask, statistics)
+    scales = join(
+        f"noise-{tokenize(sides, n_clusters, factor)}", _scales, sides, n_clusters, factor
+    )
     return like(map_image(labelled, _scaled, scales, name="isnr-map"), image)
 
 
@@ -207,15 +212,19 @@ def isnr_components(
     """
     _checked(n_clusters, None)
     labelled = pixels_of(image, "isnr_components")
-    known = _known(labelled, None, statistics)
-    classes = join(f"classes-{tokenize(known, n_clusters)}", _classes, known, n_clusters)
+    sides = _sides_beside(labelled, None, statistics)
+    classes = join(f"classes-{tokenize(sides, n_clusters)}", _classes, sides, n_clusters)
     dtype = np.min_scalar_type(n_clusters)
     mapped = map_image(labelled, _components, classes, name="components", dtype=dtype)
     return like(mapped, image)
 
 
 _BY_CHANNEL = ("isnr", "signal", "noise", "threshold", "relative_error")
-_BY_COMPONENT = ("component_mean", "component_variance", "component_weight")
+_BY_COMPONENT = {
+    "component_mean": "means",
+    "component_variance": "variances",
+    "component_weight": "weights",
+}
 
 
 def _checked(n_clusters: int, correction: Correction) -> float:
@@ -230,89 +239,95 @@ def _checked(n_clusters: int, correction: Correction) -> float:
     return 1.0 if correction is None else RICIAN
 
 
-def _source(image: Any, noise_mask: Any) -> Statistics | LazyStatistics:
-    """The histogram of an image, and of its signal and noise apart where a mask tells them."""
-    if noise_mask is None:
-        return scanned(image, Part.MOMENTS, "isnr", refine=False)
+def _sides(image: Any, noise_mask: Any) -> tuple[Sides | Delayed, list[str], np.dtype]:
+    """Histograms of signal and noise, or of both where no mask tells them; names; type."""
     if isinstance(image, (Statistics, LazyStatistics)):
-        raise ParameterError(
-            "noise_mask: Statistics hold no pixels to mask; pass the image instead."
-        )
+        if noise_mask is not None:
+            raise ParameterError(
+                "noise_mask: Statistics hold no pixels to mask; pass the image instead."
+            )
+        image.meta.require(Part.MOMENTS, "isnr")
+        return _sides_of(image), image.channels, np.dtype(image.meta.dtype)
     labelled = as_image(image)
-    signal = ~as_mask(noise_mask, labelled, "noise_mask")
-    return scan(labelled, mask=signal, parts=Part.MOMENTS, refine=False)
+    signal = None if noise_mask is None else ~as_mask(noise_mask, labelled, "noise_mask")
+    return sides_pass(labelled, signal), channel_names(labelled), np.dtype(labelled.dtype)
 
 
-def _known(
+def _sides_beside(
     image: xr.DataArray, noise_mask: Any, statistics: Statistics | LazyStatistics | None
-) -> Statistics | Delayed:
-    if noise_mask is None:
-        return statistics_of(image, statistics, refine=False)
-    if statistics is not None:
+) -> Sides | Delayed:
+    """The same, of what the caller knows of the image."""
+    if statistics is None:
+        return _sides(image, noise_mask)[0]
+    if noise_mask is not None:
         raise ParameterError(
             "statistics: they hold no pixels for noise_mask to mask; leave one of the two out."
         )
-    source = _source(image, noise_mask)
-    return source.delayed if isinstance(source, LazyStatistics) else source
+    statistics_of(image, statistics)  # refuses those of another image
+    return _sides(statistics, None)[0]
 
 
-def _distribution(statistics: Statistics, channel: int) -> Distribution:
-    """Values of a channel by bins that do not depend on what a second read refined."""
+def _sides_of(statistics: Statistics | LazyStatistics) -> Sides | Delayed:
+    if isinstance(statistics, LazyStatistics):
+        return join(f"sides-{tokenize(statistics)}", _unrefined, statistics.delayed)
+    return _unrefined(statistics)
+
+
+def _unrefined(statistics: Statistics) -> Sides:
+    """Bins that do not depend on what a second read looked at."""
     histogram = statistics.state.histogram
     if isinstance(histogram, KeyHistogram):
-        histogram = replace(histogram, refined=(Refined.empty(),) * len(histogram.channels))
-    return histogram.channel(channel)
+        histogram = histogram.with_refined((Refined.empty(),) * len(histogram.channels))
+    return Sides(histogram)
 
 
-def _separations(statistics: Statistics, n_clusters: int, masked: bool) -> list[Separation]:
-    found = []
-    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-        for c in range(len(statistics.channels)):
-            values = _distribution(statistics, c)
-            if masked:
-                assert statistics.state.outside is not None
-                found.append(by_mask(values, statistics.state.outside, c))
+def _separations(sides: Sides, n_clusters: int) -> Iterator[tuple[Distribution, Separation]]:
+    """Values of each channel (of the signal, where a mask tells it), and how they are divided."""
+    for c in range(_count(sides)):
+        values = sides.inside.channel(c)
+        with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+            if sides.outside is None:
+                yield values, by_mixture(values, n_clusters)
             else:
-                found.append(by_mixture(values, n_clusters))
-    return found
+                yield values, by_mask(values, sides.outside.channel(c))
 
 
-def _results(statistics: Statistics, n_clusters: int, masked: bool, factor: float) -> Results:
+def _count(sides: Sides) -> int:
+    held = sides.inside
+    return len(held.counts if isinstance(held, CodeHistogram) else held.channels)
+
+
+def _results(sides: Sides, n_clusters: int, factor: float) -> dict[str, np.ndarray]:
     """The variables of `isnr`."""
-    separations = _separations(statistics, n_clusters, masked)
-    results = {
-        "isnr": np.array([image_snr(s.signal, s.noise, factor) for s in separations]),
-        **{n: np.array([getattr(s, n) for s in separations]) for n in _BY_CHANNEL[1:]},
-        **{n: np.full((len(separations), n_clusters), np.nan) for n in _BY_COMPONENT},
-    }
-    for c, separation in enumerate(separations):
-        mixture = separation.mixture
-        if mixture is not None:
-            parts = (mixture.means, mixture.variances, mixture.weights)
-            for name, values in zip(_BY_COMPONENT, parts, strict=True):
-                results[name][c, : values.size] = values
-    lines = [outline(_distribution(statistics, c), _BINS) for c in range(len(separations))]
-    results["counts"] = np.stack([line.counts for line in lines])
-    results["edges"] = np.stack([line.edges for line in lines])
-    return results
+    rows = []
+    for values, found in _separations(sides, n_clusters):
+        row: dict[str, Any] = {n: getattr(found, n) for n in _BY_CHANNEL[1:]}
+        row["isnr"] = image_snr(found.signal, found.noise, factor)
+        for name, field in _BY_COMPONENT.items():
+            own = () if found.mixture is None else getattr(found.mixture, field)
+            row[name] = np.append(own, np.full(n_clusters - len(own), np.nan))
+        line = outline(values, _BINS)
+        rows.append({**row, "counts": line.counts, "edges": line.edges})
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _scales(statistics: Statistics, n_clusters: int, masked: bool, factor: float) -> np.ndarray:
-    """(C, 2) noise, and the factor of the correction."""
-    return np.array([(s.noise, factor) for s in _separations(statistics, n_clusters, masked)])
+def _scales(sides: Sides, n_clusters: int, factor: float) -> np.ndarray:
+    """What to multiply each channel by."""
+    noise = np.array([found.noise for _, found in _separations(sides, n_clusters)])
+    with np.errstate(divide="ignore"):
+        return factor / noise
 
 
 def _scaled(block: np.ndarray, halo: Halo, channels: slice, scales: np.ndarray) -> np.ndarray:
     out = np.empty(block.shape, result_dtype(block.dtype))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for c, (noise, factor) in enumerate(scales[channels]):
-            values = np.multiply(block[c], factor, dtype="f8")
-            out[c] = np.divide(values, noise, out=values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for c, scale in enumerate(scales[channels]):
+            np.multiply(block[c], scale, out=out[c], dtype=out.dtype, casting="unsafe")
     return out
 
 
-def _classes(statistics: Statistics, n_clusters: int) -> list[Classes]:
-    return [s.classes for s in _separations(statistics, n_clusters, False)]
+def _classes(sides: Sides, n_clusters: int) -> list[Classes]:
+    return [found.classes for _, found in _separations(sides, n_clusters)]
 
 
 def _components(
