@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from same_states import identical
 
 import gigaqc as gq
 from gigaqc import passes
+from gigaqc.settling import in_strips
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +103,65 @@ def test_lazy_results_on_worker_processes(paths: dict[str, Path], client: Any) -
         assert dataset.compute().identical(dataset.compute(scheduler="sync")), name
     persisted = gq.scan(image).persist()
     identical(persisted.compute().state, gq.scan(image).compute(scheduler="sync").state)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_images_made_and_clustered_by_worker_processes(
+    paths: dict[str, Path], client: Any, dtype: str, tmp_path: Path
+) -> None:
+    def made(folder: Path) -> list[np.ndarray]:
+        image = gq.open_image(paths[dtype])
+        gq.write_image(gq.pixel_clustering_preprocess(image), folder / "prepared.zarr")
+        gq.write_image(gq.gaussian_blur(image, 2), folder / "blurred.zarr")
+        prepared = gq.open_image(folder / "prepared.zarr")
+        found = gq.cluster_pixels(prepared, 2, method="kmeans", seed=1)
+        blurred = gq.open_image(folder / "blurred.zarr").values
+        return [prepared.values, blurred, found.labels.values, found.profile.values]
+
+    (tmp_path / "sync").mkdir()
+    with dask.config.set(scheduler="sync"):
+        expected = made(tmp_path / "sync")
+    for actual, wanted in zip(made(tmp_path), expected, strict=True):
+        assert actual.tobytes() == wanted.tobytes()
+
+
+def test_any_order_of_tasks_holds_few_chunks() -> None:
+    """A scheduler that reads whenever it can: held back, it gets no further than the strip."""
+    chunks = da.zeros((1, 640, 640), dtype="u2", chunks=(1, 20, 20))
+    blurred = gq.gaussian_blur(xr.DataArray(chunks, dims=("c", "y", "x")), 1)
+    with dask.config.set(num_workers=2):
+        done = in_strips(blurred.data)
+    assert greedily_held(dict(done.__dask_graph__()), nbytes=20 * 20 * 2) <= 40
+
+
+def greedily_held(graph: dict[Any, Any], nbytes: int) -> int:
+    """The most chunks held at once when all that reads goes first."""
+    waiting = {key: len(node.dependencies) for key, node in graph.items()}
+    users: dict[Any, list[Any]] = {key: [] for key in graph}
+    for key, node in graph.items():
+        for needed in node.dependencies:
+            users[needed].append(key)
+    left = {key: len(names) for key, names in users.items()}
+    values: dict[Any, Any] = {}
+    ready = {key for key, n in waiting.items() if not n}
+    most = 0
+    while ready:
+        key = max(ready, key=lambda k: (not pixels_of(graph[k], values), str(k)))
+        ready.remove(key)
+        node = graph[key]
+        values[key] = node({name: values[name] for name in node.dependencies})
+        for needed in node.dependencies:
+            left[needed] -= 1
+            if not left[needed]:
+                del values[needed]
+        for user in users[key]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.add(user)
+        most = max(most, sum(getattr(v, "nbytes", 0) >= nbytes for v in values.values()))
+    return most
+
+
+def pixels_of(node: Any, values: dict[Any, Any]) -> list[Any]:
+    """What of a task's input is not just a word that something is done."""
+    return [name for name in node.dependencies if values[name] is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,7 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Alias, GraphNode, List, Task, TaskRef
+from dask._task_spec import Alias, GraphNode, Task, TaskRef
 from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
@@ -59,9 +60,9 @@ def map_image(
     are done, so that none is held while an earlier pass reads the image.
 
     A chunk is read by a task of its own, which the neighbours share: a halo reads nothing twice.
-    But an image that is wider than 8 chunks is divided into strips of that width, which share
-    nothing, so that the chunks that wait for a neighbour go with the width of a strip and not of
-    the image: there a halo adds at most a quarter of a read.
+    But an image that is wider than 4 chunks is divided into strips of that width, so that the
+    chunks that wait for a neighbour go with the width of a strip and not of the image. A strip
+    shares only the edges of the one to its left: there a halo adds at most a quarter of a read.
     """
     dtype = result_dtype(image.dtype) if dtype is None else np.dtype(dtype)
     after = tuple(a for a in arguments if isinstance(a, Delayed))
@@ -74,12 +75,12 @@ def map_image(
     if channels is Channels.APART:
         for index in np.ndindex(*table.shape):
             block, near = layout.block(index)
-            nodes[name, *index] = Task((name, *index), _mapped, function, block, near, *refs)
+            nodes[name, *index] = Task((name, *index), _mapped, function, block, *near, *refs)
         return _image_of(image, name, nodes, after, dtype)
     whole = f"{name}-whole" if channels is Channels.TOGETHER else name
     for index in layout.planes():
         block, near = layout.block_of_all(index)
-        nodes[whole, *index] = Task((whole, *index), _mapped, function, block, near, *refs)
+        nodes[whole, *index] = Task((whole, *index), _mapped, function, block, *near, *refs)
     if channels is Channels.MERGED:
         return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
     parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
@@ -106,12 +107,14 @@ def reduce_image(
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     layout = _Layout.of(image, depth, table, nodes)
     sums: list[Key] = []
+    sums_name = f"{name}-sum"
     for index in itertools.chain(*layout.strips()):
         block, near = layout.block_of_all(index)
+        part: Key = (name, *index)
+        nodes[part] = Task(part, _mapped, function, block, *near, *refs)
         # A chain is walked in its order, and a tree is not.
-        key: Key = (name, *index)
-        part = Task(key, _mapped, function, block, near, *refs)
-        nodes[key] = Task(key, _merged, part, *map(TaskRef, sums[-1:]))
+        key: Key = (sums_name, *index)
+        nodes[key] = Task(key, _merged, TaskRef(part), *map(TaskRef, sums[-1:]))
         sums.append(key)
     hold_back(nodes, sums)
     root = f"{name}-merged"
@@ -156,6 +159,7 @@ class _Block:
     """Where a block of the result comes from; a class, so that dask does not look inside."""
 
     c: int
+    planes: int  # chunks of channels
     row: _Reach
     column: _Reach
     channels: slice
@@ -207,19 +211,21 @@ class _Layout:
             found.setdefault(id(self.tables[index[self.x - (self.c < self.x)]]), []).append(index)
         return list(found.values())
 
-    def block(self, index: tuple[int, ...]) -> tuple[_Block, List]:
+    def block(self, index: tuple[int, ...]) -> tuple[_Block, list[TaskRef]]:
         """Of one chunk of the result."""
         channels = slice(self.starts[index[self.c]], self.starts[index[self.c] + 1])
         where: list[Any] = list(index)
         where[self.c] = slice(index[self.c], index[self.c] + 1)
         return self._near(where, channels, apart=True)
 
-    def block_of_all(self, index: tuple[int, ...]) -> tuple[_Block, List]:
+    def block_of_all(self, index: tuple[int, ...]) -> tuple[_Block, list[TaskRef]]:
         """Of all channels of one chunk of the result; `index` has no channel."""
         where: list[Any] = [*index[: self.c], slice(None), *index[self.c :]]
         return self._near(where, slice(0, self.starts[-1]), apart=False)
 
-    def _near(self, where: list[Any], channels: slice, *, apart: bool) -> tuple[_Block, List]:
+    def _near(
+        self, where: list[Any], channels: slice, *, apart: bool
+    ) -> tuple[_Block, list[TaskRef]]:
         table = self.tables[where[self.x]]
         row, column = self.rows[where[self.y]], self.columns[where[self.x]]
         own = (where[self.y] - row.chunks.start, where[self.x] - column.chunks.start)
@@ -229,8 +235,9 @@ class _Layout:
         for index in np.ndindex(planes.shape):
             if index[1:] != own:
                 planes[index] = _edges_key(planes[index])
-        near = List(*(List(*(List(*map(TaskRef, line)) for line in plane)) for plane in planes))
-        return _Block(self.c, row, column, channels, apart), near
+        # Flat: each list of a graph is a node with a set of its own, kilobytes a chunk.
+        near = [TaskRef(key) for key in planes.flat]
+        return _Block(self.c, len(planes), row, column, channels, apart), near
 
 
 @dataclass(frozen=True)
@@ -338,8 +345,10 @@ def _in_strips(
 
 
 def _named(key: Key, name: str) -> Key:
-    """A key like another."""
-    return (f"{name}-{key[0]}", *key[1:]) if isinstance(key, tuple) else f"{name}-{key}"
+    """A key like another; keys of an array share one string."""
+    if isinstance(key, tuple):
+        return (sys.intern(f"{name}-{key[0]}"), *key[1:])
+    return f"{name}-{key}"
 
 
 def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:
@@ -358,15 +367,20 @@ def _reaches(sizes: Sequence[int], depth: int) -> list[_Reach]:
     return found
 
 
-def _mapped(function: Callable, block: _Block, near: list[list[list[Any]]], *arguments: Any) -> Any:
-    """What a task does: put a block and its halo together, and give its core."""
+def _mapped(function: Callable, block: _Block, *values: Any) -> Any:
+    """What a task does: put a block and its halo together, and give its core.
+
+    Of `values` the first are the chunks, by chunk of channels, row and column.
+    """
+    pieces = iter(values)
     planes = []
-    for lines in near:  # one for each chunk of channels
+    for _ in range(block.planes):
         rows = []
-        for line, height in zip(lines, block.row.parts, strict=True):
-            cut = [_cut(p, height, w) for p, w in zip(line, block.column.parts, strict=True)]
+        for height in block.row.parts:
+            cut = [_cut(next(pieces), height, width) for width in block.column.parts]
             rows.append(_joined(cut, -1))
         planes.append(np.moveaxis(_joined(rows, -2), block.c, 0))
+    arguments = tuple(pieces)
     pixels = planes[0] if block.apart else [channel for plane in planes for channel in plane]
     core = function(pixels, (*block.row.halo, *block.column.halo), block.channels, *arguments)
     same = isinstance(core, np.ndarray) and core.ndim == planes[0].ndim

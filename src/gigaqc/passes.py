@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -241,7 +242,7 @@ def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
 
 def _renamed(key: Key, name: str) -> Key:
     if isinstance(key, tuple):
-        return (f"{key[0]}-{name}", *key[1:])
+        return (sys.intern(f"{key[0]}-{name}"), *key[1:])  # one string for all chunks
     return f"{key}-{name}"
 
 

@@ -55,9 +55,11 @@ def in_strips(blocks: da.Array) -> Delayed:
     width = strip_width(max(blocks.chunks[-1], default=1))
     indices = np.ndindex(*blocks.numblocks)
     chain: list[Key] = []
+    done = f"{blocks.name}-done"
     for index in sorted(indices, key=lambda i: (i[-1] // width, *_rows_of_channels(i))):
-        key: Key = (blocks.name, *index)
-        graph[key] = Task(key, _nothing, graph[key], *map(TaskRef, chain[-1:]))
+        key: Key = (done, *index)
+        # Beside the block: its work waits for no other's.
+        graph[key] = Task(key, _nothing, TaskRef((blocks.name, *index)), *map(TaskRef, chain[-1:]))
         chain.append(key)
     hold_back(graph, chain)
     root = f"{blocks.name}-all-done"
