@@ -31,6 +31,7 @@ LEVELS = {
     "rules": 3,
     "passes": 3.5,
     "mapping": 3.6,
+    "series": 3.7,
     "scanning": 4,
     "tissue": 4.5,
     "pixels": 4.5,

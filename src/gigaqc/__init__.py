@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
-    from gigaqc.noise import isnr, isnr_components, isnr_map
+    from gigaqc.noise import (
+        isnr,
+        isnr_components,
+        isnr_map,
+        temporal_statistics,
+        tsnr_map,
+        tsnr_summary,
+    )
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -88,8 +95,11 @@ __all__ = [
     "signal_to_noise",
     "spatial",
     "stained_area",
+    "temporal_statistics",
     "testing",
     "tissue_integrity",
+    "tsnr_map",
+    "tsnr_summary",
     "unexpected_correlations",
     "write_image",
     "write_labels",
@@ -101,7 +111,14 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
-    "noise": ("isnr", "isnr_components", "isnr_map"),
+    "noise": (
+        "isnr",
+        "isnr_components",
+        "isnr_map",
+        "temporal_statistics",
+        "tsnr_map",
+        "tsnr_summary",
+    ),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",

@@ -106,7 +106,7 @@ class Pass:
             nodes[keys[k]] = Task(
                 keys[k], _observe_group, reading, len(arguments), *arguments, *refs
             )
-        _add_needed(nodes, source)
+        add_needed(nodes, source)
         return nodes, keys
 
     def _join_planes(
@@ -319,7 +319,7 @@ def own_reads(
     return inside, tuple(name for name in seen if name not in inside)
 
 
-def _add_needed(nodes: dict[Key, GraphNode], source: Mapping[Key, GraphNode]) -> None:
+def add_needed(nodes: dict[Key, GraphNode], source: Mapping[Key, GraphNode]) -> None:
     """Add the source tasks that `nodes` name, and what those need."""
     needed = [d for node in nodes.values() for d in node.dependencies]
     while needed:
@@ -341,13 +341,18 @@ class _Reading:
     outside: tuple[Key, ...]
 
 
-class _Source:
-    """Chunks of a group: made when asked for, dropped after their last use."""
+class Source:
+    """Chunks that a task reads itself: made when asked for, dropped after their last use.
 
-    def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
-        self._nodes = reading.inside
-        self._values = dict(zip(reading.outside, given, strict=True))
-        self._uses = count_users([_keys_of(reading.pixels, reading.mask)], reading.inside)
+    `inside` are its own source tasks, `values` what other tasks read, and `wanted` all keys that
+    will be asked for.
+    """
+
+    def __init__(
+        self, inside: Mapping[Key, GraphNode], values: Mapping[Key, Any], wanted: Iterable[Key]
+    ) -> None:
+        self._nodes, self._values = inside, dict(values)
+        self._uses = count_users([wanted], inside)
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""
@@ -356,6 +361,14 @@ class _Source:
             self._values[key] = node({k: self.take(k) for k in node.dependencies})
         self._uses[key] -= 1
         return self._values[key] if self._uses[key] else self._values.pop(key)
+
+
+class _Source(Source):
+    """Chunks of a group."""
+
+    def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
+        values = dict(zip(reading.outside, given, strict=True))
+        super().__init__(reading.inside, values, _keys_of(reading.pixels, reading.mask))
 
     def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
         """Each channel of a block, (t, z, y, x); axes it lacks have length 1.

@@ -1,5 +1,13 @@
 """Noise in intensity and in time."""
 
 from gigaqc.noise.intensity import isnr, isnr_components, isnr_map
+from gigaqc.noise.temporal import temporal_statistics, tsnr_map, tsnr_summary
 
-__all__ = ["isnr", "isnr_components", "isnr_map"]
+__all__ = [
+    "isnr",
+    "isnr_components",
+    "isnr_map",
+    "temporal_statistics",
+    "tsnr_map",
+    "tsnr_summary",
+]
