@@ -292,21 +292,32 @@ def _store_level(
     dims: Sequence[Any],
     chunks: tuple[int, ...] | None = None,
 ) -> None:
+    array = new_array(group, name, level, dims, chunks)
+    # Blocks that cover whole chunks, so that no two tasks write to one.
+    blocks = level.rechunk(array.chunks)
+    stored = da.store(blocks, array, lock=False, return_stored=False, compute=False)
+    in_strips(stored).compute()
+
+
+def new_array(
+    group: zarr.Group,
+    name: str,
+    level: da.Array,
+    dims: Sequence[Any],
+    chunks: tuple[int, ...] | None = None,
+) -> Any:
+    """An array in a group for what `level` will be."""
     from zarr.codecs import BloscCodec
 
-    chunks = _regular_chunks(level) if chunks is None else chunks
-    array: Any = group.create_array(
+    return group.create_array(
         name,
         shape=level.shape,
         dtype=level.dtype.newbyteorder("="),
-        chunks=chunks,
+        chunks=_regular_chunks(level) if chunks is None else chunks,
         # Smaller than zstd alone on images, floats above all, and three times as fast.
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
         dimension_names=[str(d) for d in dims],
     )
-    # Blocks that cover whole chunks, so that no two tasks write to one.
-    blocks = da.store(level.rechunk(chunks), array, lock=False, return_stored=False, compute=False)
-    in_strips(blocks).compute()
 
 
 def _regular_chunks(level: da.Array) -> tuple[int, ...]:
