@@ -290,12 +290,9 @@ def _kept(maps: dict[str, xr.DataArray], folder: Path, *others: Any) -> Any:
 
 
 def _settled(image: xr.DataArray, numbers: xr.Dataset) -> tuple[xr.DataArray, xr.Dataset]:
-    """An image and numbers that wait for the same read: done here, once for both."""
-    from gigaqc.io.write import settled_together  # which imports dask
+    from gigaqc.io.scratch import settled_with  # which imports dask
 
-    ready, *variables = settled_together([image, *numbers.data_vars.values()])
-    known = dict(zip(numbers.data_vars, variables, strict=True))
-    return ready, numbers.assign(known).compute()
+    return settled_with(image, numbers)
 
 
 def _two_axes() -> Any:

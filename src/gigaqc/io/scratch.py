@@ -1,4 +1,4 @@
-"""Maps that are computed once, together, into a temporary store, and used from there."""
+"""Maps and numbers that are computed together, so that what they share is read once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import xarray as xr
 
 from gigaqc.errors import GigaqcError, WriteError
 from gigaqc.io.staging import remove
-from gigaqc.io.write import new_array
+from gigaqc.io.write import new_array, settled_together
 
 
 @contextlib.contextmanager
@@ -56,3 +56,9 @@ def _computed(
         ) from error
     lazy = {name: m.copy(data=da.from_zarr(arrays[name])) for name, m in maps.items()}
     return lazy, tuple(values)
+
+
+def settled_with(image: xr.DataArray, numbers: xr.Dataset) -> tuple[xr.DataArray, xr.Dataset]:
+    """An image and numbers that wait for the same read, which is done here, once for both."""
+    ready, *variables = settled_together([image, *numbers.data_vars.values()])
+    return ready, numbers.assign(dict(zip(numbers.data_vars, variables, strict=True))).compute()
