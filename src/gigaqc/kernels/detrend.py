@@ -182,15 +182,16 @@ def add_frames(
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_CONTRACT)
 def _two_frames(row, row_2, reference, b0, b1, b2, squares, x, s, w, x_2, s_2, w_2):
     """Two frames at a time, so that the sums are fetched and put back once for both."""
-    x1, x2, s0, s1, s2 = x[1], x[2], s[0], s[1], s[2]
-    x1_2, x2_2, s0_2, s1_2, s2_2 = x_2[1], x_2[2], s_2[0], s_2[1], s_2[2]
+    x0, x1, x2, s0, s1, s2 = x[0], x[1], x[2], s[0], s[1], s[2]
+    x0_2, x1_2, x2_2 = x_2[0], x_2[1], x_2[2]
+    s0_2, s1_2, s2_2 = s_2[0], s_2[1], s_2[2]
     for i in range(row.shape[0]):
         y = np.float64(row[i]) - reference[i]
         y_2 = np.float64(row_2[i]) - reference[i]
         b = b0[i]
-        y -= b
+        y -= x0 * b
         b += s0 * y
-        y_2 -= b
+        y_2 -= x0_2 * b
         b0[i] = b + s0_2 * y_2
         b = b1[i]
         y -= x1 * b

@@ -104,7 +104,7 @@ def tsnr_map(
     values = _within(states.map(_tsnr, detrend, ddof, baseline, name="tsnr"), inside)
     if invalid == "zero":
         values = values.where(values <= _UKAT_LIMIT, 0.0)
-    return _like(values.rename("tsnr"), series, dims)
+    return _like(values, series, dims)
 
 
 def temporal_statistics(
