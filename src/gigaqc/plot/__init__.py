@@ -12,6 +12,7 @@ from gigaqc.plot.clusters import (
     cluster_scatter,
     clusters,
 )
+from gigaqc.plot.noise import mixture
 from gigaqc.plot.results import (
     DIVERGING,
     SEQUENTIAL,
@@ -39,6 +40,7 @@ __all__ = [
     "correlation",
     "histograms",
     "joint_histogram",
+    "mixture",
     "printable",
     "summary",
     "tile_map",
