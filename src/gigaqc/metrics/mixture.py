@@ -3,7 +3,8 @@
 The model and the priors are those of scikit-learn's ``BayesianGaussianMixture`` with a Dirichlet
 process (Bishop 2006, chapter 10.2; Blei and Jordan 2006). Values are cells of a histogram: count,
 mean and variance within. All values of a cell share their responsibilities, which is a variational
-bound too, and exact where a cell is one value.
+bound too, and exact where a cell is one value. One thing is left out: scikit-learn adds 1e-6 to
+each variance, whatever the unit of the values, and the prior already keeps variances from 0.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from gigaqc.distribution import Distribution
 MOST_CELLS = 4096  # a fit looks at no more
 _COARSE_CELLS = 256  # starts are first run on these
 _STARTS = 5
-_REGULARIZATION = 1e-6  # added to variances
 _TOLERANCE = 1e-7  # of a step, in shares of the values and in standard deviations
 _COARSE_TOLERANCE = 1e-5
 _MOST_STEPS = 3000
@@ -115,7 +115,7 @@ def fit(cells: Cells, n_components: int, starts: int = _STARTS) -> Mixture | Non
     """The mixture with the best bound; None where less than two values differ.
 
     Each start assigns the cells by weighted k-means, seeded as k-means++ with a fixed generator.
-    All run on 256 cells; the optima that differ are followed on all cells, to convergence. With
+    Those that differ run on 256 cells, and the best of what they reach on all, to convergence. With
     fewer cells than components, there are as many components as cells.
     """
     fine = cells.merged(MOST_CELLS)
@@ -125,19 +125,19 @@ def fit(cells: Cells, n_components: int, starts: int = _STARTS) -> Mixture | Non
     if not 0 < scale.std < math.inf:
         return None
     k = min(n_components, fine.counts.size)
-    coarse = fine.merged(_COARSE_CELLS)
-    problem = _Problem.of(coarse, scale)
     rng = np.random.default_rng(0)
-    moments = problem.moments(np.stack([_k_means(coarse, k, rng) for _ in range(starts)]))
-    found = _climb(problem, moments, _COARSE_TOLERANCE)
-    if fine.counts.size > coarse.counts.size:
-        problem = _Problem.of(fine, scale)
-    found = _climb(problem, found.moments[found.promising(scale.n)], _TOLERANCE)
-    return problem.mixture(found)
+    clusters = np.unique([_k_means(fine, k, rng) for _ in range(starts)], axis=0)
+    problem = _Problem.of(fine, scale)
+    moments = problem.moments((clusters[:, None] == np.arange(k)[:, None]).astype("f8"))
+    if fine.counts.size > _COARSE_CELLS:
+        coarse = _Problem.of(fine.merged(_COARSE_CELLS), scale)
+        found = _climb(coarse, moments, _COARSE_TOLERANCE)
+        moments = found.moments[found.promising(scale.n)]
+    return problem.mixture(_climb(problem, moments, _TOLERANCE))
 
 
 def _k_means(cells: Cells, k: int, rng: np.random.Generator) -> np.ndarray:
-    """(k, cells): 1 where a cell belongs to a cluster, by Lloyd's iteration from k-means++."""
+    """The cluster of each cell, by Lloyd's iteration from k-means++."""
     x, n = cells.means, cells.counts
     centres = np.array([rng.choice(x, p=n / n.sum())])
     while centres.size < k:
@@ -157,8 +157,7 @@ def _k_means(cells: Cells, k: int, rng: np.random.Generator) -> np.ndarray:
         size = np.diff(total[bounds])
         means = x[0] + np.diff(first[bounds]) / np.where(size > 0, size, 1.0)
         centres, before = np.where(size > 0, means, centres), ends
-    cluster = np.searchsorted(ends, np.arange(x.size), side="right")
-    return (cluster == np.arange(k)[:, None]).astype("f8")
+    return np.searchsorted(ends, np.arange(x.size), side="right")
 
 
 @dataclass(frozen=True)
@@ -189,13 +188,10 @@ class _Problem:
     counts: np.ndarray
     powers: np.ndarray
     scale: Scale
-    regularization: float
 
     @classmethod
     def of(cls, cells: Cells, scale: Scale) -> _Problem:
-        # Of values with a variance below 1 the constant would be more than a safeguard.
-        regularization = _REGULARIZATION / max(scale.std**2, 1.0)
-        return cls(cells.counts, scale.powers(cells), scale, regularization)
+        return cls(cells.counts, scale.powers(cells), scale)
 
     def moments(self, responsibilities: np.ndarray) -> np.ndarray:
         """The state that (starts, K, cells) responsibilities sum to, largest component first."""
@@ -214,7 +210,7 @@ class _Problem:
         total = self.scale.n
         after = np.cumsum(n[:, ::-1], axis=1)[:, ::-1] - n
         prior = total / (total - 1)
-        spread = prior + n * (variance + self.regularization) + n / (1 + n) * mean * mean
+        spread = prior + n * variance + n / (1 + n) * mean * mean
         return _Posterior(1 + n, 1 / n.shape[1] + after, n * mean / (1 + n), spread / (1 + n))
 
     def step(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

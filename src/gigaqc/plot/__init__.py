@@ -13,6 +13,7 @@ from gigaqc.plot.clusters import (
     clusters,
 )
 from gigaqc.plot.maps import compare_maps, map
+from gigaqc.plot.noise import mixture
 from gigaqc.plot.results import (
     DIVERGING,
     SEQUENTIAL,
@@ -42,6 +43,7 @@ __all__ = [
     "histograms",
     "joint_histogram",
     "map",
+    "mixture",
     "printable",
     "summary",
     "tile_map",
