@@ -30,7 +30,6 @@ class Format(enum.StrEnum):
 
 
 _SUFFIX = {Format.NIFTI: ".nii.gz", Format.TIFF: ".ome.tif", Format.ZARR: ".zarr"}
-_FEW = 3  # rows of a table that reads better turned
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,22 @@ class Task:
         if form is None:
             form = _format_of(source)
         task = cls(source, element, out, safe_name(named, element), what, _SUFFIX[form], overwrite)
+        if _are_files(source) and os.path.realpath(out) == os.path.realpath(task.folder()):
+            raise WriteError(
+                f"out: {str(out)!r} holds the files of SOURCE, and maps would be taken for some "
+                "of them; choose another folder."
+            )
         make_writable(out)
         tables = [task.path(f"{name}.csv") for name in (what, *more)]
         for path in (*map(task.map_path, maps), *tables, task.path(f"{what}.png")):
-            if any(os.path.realpath(path) == os.path.realpath(file) for file in files):
-                raise WriteError(f"out: {str(path)!r} is SOURCE itself; choose another folder.")
             if os.path.lexists(path) and not overwrite:
                 raise WriteError(f"out: {str(path)!r} exists; pass --overwrite, or another folder.")
         return task
+
+    def folder(self) -> str:
+        """Where the files of a source that is several lie."""
+        first = self.source if isinstance(self.source, str) else self.source[0]
+        return first if os.path.isdir(first) else os.path.dirname(os.path.abspath(first))
 
     def path(self, ending: str) -> Path:
         """Where a result goes."""
@@ -105,6 +112,7 @@ class Task:
         self, maps: Mapping[str, xr.DataArray], tables: Mapping[str, pd.DataFrame], figure: Figure
     ) -> list[Path]:
         """Write everything, or nothing; gives the paths."""
+        from gigaqc.image import as_image
         from gigaqc.io.staging import checked_target, staged
         from gigaqc.io.write import write_together
 
@@ -116,7 +124,7 @@ class Task:
             for table, place in zip(tables.values(), places, strict=False):
                 table.to_csv(place)
             figure.savefig(places[-1], format="png", dpi=110)
-            write_together(list(maps.values()), stores, (), self.overwrite)
+            write_together([as_image(m) for m in maps.values()], stores, (), self.overwrite)
         return [*paths, *stores]
 
     def say(self, table: pd.DataFrame, paths: Sequence[Path], *, quiet: bool) -> None:
@@ -129,11 +137,12 @@ class Task:
 
         from gigaqc.plot import printable
 
-        turned = len(table) <= _FEW < len(table.columns)
+        turned = len(table) == 1  # a single row would run off the screen
         rows = table.T if turned else table
         corner = "" if turned else "/".join(str(n) for n in rows.index.names if n)
         heads = [_shown(column) for column in rows.columns]
-        shown = Table(title=Text(self.name), title_justify="left")
+        typer.echo(self.name)
+        shown = Table()
         for head in (corner, *(f"channel {h}" if turned else h for h in heads)):
             shown.add_column(Text(printable(head)))
         for index, values in zip(rows.index, rows.to_numpy(dtype=object), strict=True):

@@ -208,7 +208,9 @@ def _codes_median_mad(tile, zero, median, mad):
         both = np.int64(lower[i]) + np.int64(upper[i])
         odd[i] = both % 2
         centre[i] = both // 2
-        far[i] = max(int(centre[i]) - int(smallest[i]), int(largest[i]) - int(centre[i] + odd[i]), 0)
+        far[i] = max(
+            int(centre[i]) - int(smallest[i]), int(largest[i]) - int(centre[i] + odd[i]), 0
+        )
     low, high = np.zeros(width, np.uint16), far.copy()
     start, span = np.empty(width, np.uint16), np.empty(width, np.uint16)
     reached[:] = length
