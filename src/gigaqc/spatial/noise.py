@@ -14,7 +14,7 @@ import xarray as xr
 from gigaqc import noise
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_names, check_same_channels
-from gigaqc.io.scratch import kept, settled_with
+from gigaqc.io.together import kept, settled_with
 from gigaqc.spatial.elements import (
     Chunks,
     Form,
@@ -73,7 +73,8 @@ def gain_map(
         `sdata`, with the new element: channels ``mean_map``, ``variance_map`` and ``gain_map``
         (of several channels each with its name, ``"gain_map DAPI"``), in the transformations of
         `img_layer` (of a list, the first). The numbers, such as ``gain`` and ``slope``, are in
-        ``sdata.attrs["gigaqc"][output_layer]``, by channel; NaN is None there.
+        ``sdata.attrs["gigaqc"][output_layer]``, by channel (of frames along c, by the name of the
+        element); NaN is None there.
 
     Raises
     ------
@@ -244,7 +245,9 @@ def _series(
     if frames not in images[0].dims:
         raise ParameterError(f"frames: {img_layer!r} has no axis {frames!r}; pass 'c'.")
     series = images[0].drop_vars(frames, errors="ignore").rename({frames: "t"})
-    return as_image(series.drop_vars("t", errors="ignore")), system, output, form
+    if frames == "c":
+        series = series.rename(str(img_layer if isinstance(img_layer, str) else img_layer[0]))
+    return as_image(series), system, output, form
 
 
 def _stacked(images: Sequence[xr.DataArray]) -> xr.DataArray:
