@@ -23,6 +23,9 @@ VOLUME = RNG.normal(300, 10, (9, 11, 4, 8)).astype("i2")
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 2, 0, -8], [0, 0, 3, 7], [0, 0, 0, 1]])
 
 
+needs_gain = pytest.mark.skipif(not hasattr(gq, "gain_map"), reason="gq.gain_map is not here yet")
+
+
 def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
@@ -166,6 +169,43 @@ def test_isnr_with_a_noise_mask(tmp_path: Path) -> None:
     expected = bright.mean(axis=(1, 2)) / dark.std(axis=(1, 2))
     np.testing.assert_allclose(table.loc[["a", "b"], "isnr"], expected, rtol=1e-9)
     assert names(tmp_path / "out") == ["a_isnr.csv", "a_isnr.png", "a_isnr_map.zarr"]
+
+
+@needs_gain
+@pytest.mark.parametrize("estimator", ["mad", "variance"])
+def test_gain(tmp_path: Path, estimator: str) -> None:
+    """Two grey levels an electron over an offset of 100."""
+    light = np.linspace(20, 500, 120 * 100).reshape(120, 100)
+    frames = (100 + 2 * RNG.poisson(light, (60, 120, 100))).astype("u2")
+    tifffile.imwrite(tmp_path / "light.tif", frames, photometric="minisblack")
+    out = tmp_path / "out"
+    done = run("gain", tmp_path / "light.tif", "-o", out, "--estimator", estimator, "--offset", 100)
+    assert done.exit_code == 0, done.output
+    assert names(out) == [
+        "light_bins.csv", "light_gain.csv", "light_gain.png", "light_gain_map.ome.tif",
+        "light_mean_map.ome.tif", "light_variance_map.ome.tif",
+    ]  # fmt: skip
+    found = gq.gain_map(gq.open_image(tmp_path / "light.tif"), estimator=estimator, offset=100)
+    for name in ("mean_map", "variance_map", "gain_map"):
+        image = gq.open_image(out / f"light_{name}.ome.tif")
+        np.testing.assert_array_equal(image.values.squeeze(), found[name].values.squeeze())
+    table = pd.read_csv(out / "light_gain.csv")
+    assert table["gain"].item() == pytest.approx(float(found["gain"].squeeze()), rel=1e-12)
+    assert table["gain"].item() == pytest.approx(0.5, rel=0.1)
+    assert {"slope", "intercept", "measurable", "reason"} <= set(table.columns)
+    assert {"mean_bins", "variance_bins"} <= set(pd.read_csv(out / "light_bins.csv").columns)
+    assert "gain" in done.output
+
+
+@needs_gain
+def test_a_gain_that_cannot_be_told(data_dir: Path, tmp_path: Path) -> None:
+    """Variance that does not grow with the mean gives no number, and says why."""
+    stack = data_dir / "camera_stack_pims" / "stuck.tif"
+    done = run("gain", stack, "-o", tmp_path, "--estimator", "variance")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "stuck_gain.csv")
+    assert np.isnan(table["gain"].item()) and not table["measurable"].item()
+    assert table["reason"].item() and str(table["reason"].item())[:12] in done.output
 
 
 @pytest.mark.parametrize("command", ["isnr", "tsnr"])

@@ -121,6 +121,22 @@ def test_isnr(sdata: Any) -> None:
     assert numbers["actin"]["isnr"] == pytest.approx(float(found.isnr[1]))
 
 
+@pytest.mark.skipif(not hasattr(gq, "gain_map"), reason="gq.gain_map is not here yet")
+def test_gain_of_frames_along_c(sdata: Any) -> None:
+    """Two grey levels an electron."""
+    assert gq.spatial.gain_map(sdata, "movie", estimator="variance", offset=100) is sdata
+    found = gq.gain_map(
+        as_image(FRAMES, dims="tyx"), estimator="variance", offset=100
+    ).compute()  # fmt: skip
+    names = ["mean_map", "variance_map", "gain_map"]
+    values = np.stack([found[name].values.squeeze() for name in names])
+    check(sdata, "movie", "movie_gain", names, values)
+    about = again(sdata).attrs["gigaqc"]["movie_gain"]
+    assert about["frames"] == 30 and about["estimator"] == "variance"
+    assert about["numbers"]["movie"]["gain"] == pytest.approx(float(found["gain"].squeeze()))
+    assert about["numbers"]["movie"]["gain"] == pytest.approx(0.5, rel=0.1)
+
+
 def test_nothing_is_replaced_unasked(sdata: Any) -> None:
     for function, layer in ((gq.spatial.tsnr_map, "movie"), (gq.spatial.isnr_map, "cells")):
         function(sdata, layer, "out", overwrite=True)
