@@ -60,7 +60,7 @@ def by_mixture(values: Distribution, n_clusters: int) -> Separation:
         signal=signal,
         noise=noise,
         threshold=_upper_edge(values, noisy),
-        relative_error=_error(values, noisy, begins),
+        relative_error=_error(values, noisy, _divided(values, mixture)),
         classes=Classes(values.low[begins], labels.astype(np.min_scalar_type(n_clusters))),
         mixture=mixture,
     )
@@ -92,14 +92,19 @@ def _upper_edge(values: Distribution, noisy: np.ndarray) -> float:
     return float(high if high == values.low[last] else np.nextafter(high, -np.inf))
 
 
-def _error(values: Distribution, noisy: np.ndarray, begins: np.ndarray) -> float:
-    """How far the ratio moves when the bins at the border of the noise change sides."""
-    signal, noise = _signal_noise(values, noisy)
-    whole, error = ratio(signal, noise), 0.0
-    beside = np.unique(np.concatenate([begins - 1, begins]))
-    for k in beside[values.low[beside] != values.high[beside]]:
-        if not (noisy[max(k - 1, 0) : k + 2] != noisy[k]).any():
-            continue  # between two classes of signal
+def _divided(values: Distribution, mixture: Mixture) -> np.ndarray:
+    """The bins that the border of the noise goes through."""
+    ends = [
+        mixture.classes(Cells(values.counts, edge, np.zeros(edge.size))) == 0
+        for edge in (values.low, values.high)
+    ]
+    return np.flatnonzero(ends[0] != ends[1])
+
+
+def _error(values: Distribution, noisy: np.ndarray, divided: np.ndarray) -> float:
+    """How far the ratio moves, at most, when values of divided bins change sides."""
+    whole, error = ratio(*_signal_noise(values, noisy)), 0.0
+    for k in divided:
         moved = noisy.copy()
         moved[k] = not moved[k]
         error += abs(ratio(*_signal_noise(values, moved)) / whole - 1) if whole else math.nan

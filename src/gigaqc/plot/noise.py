@@ -53,7 +53,7 @@ def mixture(result: xr.Dataset, channel: str | int | None = None, ax: Axes | Non
             f"result: got {type(result).__name__} without components; pass what gq.isnr gives."
         )
     names = [str(n) for n in result["c"].values]
-    own = result.isel(c=0 if channel is None else channel_index(names, channel))
+    own = result.isel(c=0 if channel is None else channel_index(names, channel)).compute()
     ax = new_axes(ax, (7.2, 3.4))
     ax.set_title(label_of(own["c"].item()))
     ax.set_xlabel("intensity")
