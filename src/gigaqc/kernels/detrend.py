@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def gram_values(frames: npt.ArrayLike, degree: int) -> Floats:
     return np.stack(columns, axis=-1)
 
 
+@lru_cache(maxsize=1024)
 def frame_steps(before: int, frames: int, degree: int) -> Steps:
     """How to add `frames` frames to the `before` ones that precede them without a gap."""
     n = np.arange(before, before + frames, dtype="f8")
