@@ -119,10 +119,12 @@ def gram_mixes(start: int, frames: int, total: int, degree: int) -> Floats:
     return mixes
 
 
-def series_steps(before: int, after: int, degree: int) -> Steps:
+@lru_cache(maxsize=1024)
+def series_steps(before: int, after: int, degree: int) -> tuple[Steps, Steps]:
     """How to add to the fit of `before` frames that of the `after` ones that follow it.
 
-    Each coefficient of the second fit is a row that is added to the first.
+    Each coefficient of the second fit is a row that is added to the first: here that of the mean,
+    from which a difference of references is to be taken, and the others.
     """
     total = before + after
     norms, mixes = gram_norms(before, degree), gram_mixes(0, before, total, degree)
@@ -137,7 +139,10 @@ def series_steps(before: int, after: int, degree: int) -> Steps:
             norms[k] = norm
             row[k + 1 :] -= row[k] * mixes[k, k + 1 :]
             mixes[k, k + 1 :] += gain[k] * row[k + 1 :]
-    return Steps(rows, gains, weights)
+    return (
+        Steps(rows[:1], gains[:1], weights[:1]),
+        Steps(rows[1:], gains[1:], weights[1:]),
+    )
 
 
 def place(k: int, j: int) -> int:
