@@ -106,8 +106,9 @@ def test_partial_fits_add(degree: int, before: int) -> None:
         detrend.add_frames(part, nothing, detrend.frame_steps(0, len(part), degree), fit, square)
         fits.append(fit)
         squares.append(square)
-    steps = detrend.series_steps(before, 30 - before, degree)
-    detrend.add_frames(fits[1], nothing, steps, fits[0], squares[0])
+    first, rest = detrend.series_steps(before, 30 - before, degree)
+    detrend.add_frames(fits[1][:1], nothing, first, fits[0], squares[0])
+    detrend.add_frames(fits[1][1:], nothing, rest, fits[0], squares[0])
     np.testing.assert_allclose(
         squares[0] + squares[1], residual_squares(values, degree), rtol=1e-12
     )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def gram_values(frames: npt.ArrayLike, degree: int) -> Floats:
     return np.stack(columns, axis=-1)
 
 
+@lru_cache(maxsize=1024)
 def frame_steps(before: int, frames: int, degree: int) -> Steps:
     """How to add `frames` frames to the `before` ones that precede them without a gap."""
     n = np.arange(before, before + frames, dtype="f8")
@@ -117,10 +119,12 @@ def gram_mixes(start: int, frames: int, total: int, degree: int) -> Floats:
     return mixes
 
 
-def series_steps(before: int, after: int, degree: int) -> Steps:
+@lru_cache(maxsize=1024)
+def series_steps(before: int, after: int, degree: int) -> tuple[Steps, Steps]:
     """How to add to the fit of `before` frames that of the `after` ones that follow it.
 
-    Each coefficient of the second fit is a row that is added to the first.
+    Each coefficient of the second fit is a row that is added to the first: here that of the mean,
+    from which a difference of references is to be taken, and the others.
     """
     total = before + after
     norms, mixes = gram_norms(before, degree), gram_mixes(0, before, total, degree)
@@ -135,7 +139,10 @@ def series_steps(before: int, after: int, degree: int) -> Steps:
             norms[k] = norm
             row[k + 1 :] -= row[k] * mixes[k, k + 1 :]
             mixes[k, k + 1 :] += gain[k] * row[k + 1 :]
-    return Steps(rows, gains, weights)
+    return (
+        Steps(rows[:1], gains[:1], weights[:1]),
+        Steps(rows[1:], gains[1:], weights[1:]),
+    )
 
 
 def place(k: int, j: int) -> int:

@@ -64,22 +64,22 @@ class DetrendedMoments:
         if not self.frames:
             both.start = other.start
         gaps = self.norms is not None or other.norms is not None
-        if gaps:
+        if gaps and other.norms is None:
             other = other.copy()
-            for state in (both, other):
-                state._divide()
-        shift = np.nan_to_num(other.reference - both.reference)
+            other._divide()
+        moved = np.nan_to_num(both.reference - other.reference)
         both.reference = np.where(np.isnan(both.reference), other.reference, both.reference)
-        rows = other.fit.copy()
-        rows[0] += shift
         if gaps:
+            both._divide()
+            rows = other.fit.copy()
+            rows[0] -= moved
             detrend.add_fits(
                 other.norms, other.mixes, rows, both.norms, both.mixes, both.fit, both.squares
             )
         else:
-            steps = detrend.series_steps(self.frames, other.frames, self.degree)
-            nothing = np.zeros_like(both.squares)
-            detrend.add_frames(rows, nothing, steps, both.fit, both.squares)
+            first, rest = detrend.series_steps(self.frames, other.frames, self.degree)
+            detrend.add_frames(other.fit[:1], moved, first, both.fit, both.squares)
+            detrend.add_frames(other.fit[1:], np.zeros_like(moved), rest, both.fit, both.squares)
         both.squares += other.squares
         both.frames += other.frames
         return both
