@@ -63,7 +63,7 @@ def write(values: Iterator[np.ndarray], path: Path, image: xr.DataArray) -> None
             tile=tile,
             photometric="minisblack",
             compression="zlib",
-            # Of noise and of floats, more effort makes files no smaller, and takes two to five times
+            # Of noise and of floats more effort makes files no smaller, and takes two to five times
             # as long.
             compressionargs={"level": 1},
             predictor=image.dtype.kind in "ui",  # of floats few programs read the other one
