@@ -119,10 +119,9 @@ def isnr(
             "correction": None if correction is Correction.NONE else str(correction),
             "noise_mask": _mask(noise_mask, image),
         }
-        lazy = gq.isnr_map(image, **options).rename("isnr")
-        found = gq.isnr(image, **options)
         with computing(workers, memory, scheduler), _bar("isnr", quiet=quiet):
-            lazy, found = _settled(lazy, found)
+            lazy = gq.isnr_map(image, **options).rename("isnr")
+            lazy, found = _settled(lazy, gq.isnr(image, **options))
             figure, (left, right) = _two_axes()
             gq.pl.mixture(found, ax=left)
             gq.pl.map(lazy, ax=right)
@@ -177,19 +176,16 @@ def tsnr(
         series = task.open_series(dims, channels, level)
         inside = _mask(mask, series)
         options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "mask": inside}
-        both = gq.temporal_statistics(series, **options)
-        ratio = gq.tsnr_map(series, baseline=str(baseline), **options)
-        lazy = {"tsnr_map": ratio, "mean": both["mean"], "std": both["std"]}
-        with (
-            computing(workers, memory, scheduler),
-            _bar("tsnr", quiet=quiet),
-            _kept(lazy, out) as (maps, _),
-        ):
-            table = gq.tsnr_summary(maps["tsnr_map"], mask=inside)
-            figure, (left, right) = _two_axes()
-            gq.pl.map(maps["mean"], ax=left, label="temporal mean")
-            gq.pl.map(maps["tsnr_map"], ax=right)
-            paths = task.write(maps, {"tsnr": table}, figure)
+        with computing(workers, memory, scheduler), _bar("tsnr", quiet=quiet):
+            both = gq.temporal_statistics(series, **options)
+            ratio = gq.tsnr_map(series, baseline=str(baseline), **options)
+            lazy = {"tsnr_map": ratio, "mean": both["mean"], "std": both["std"]}
+            with _kept(lazy, out) as (maps, _):
+                table = gq.tsnr_summary(maps["tsnr_map"], mask=inside)
+                figure, (left, right) = _two_axes()
+                gq.pl.map(maps["mean"], ax=left, label="temporal mean")
+                gq.pl.map(maps["tsnr_map"], ax=right)
+                paths = task.write(maps, {"tsnr": table}, figure)
         task.say(table, paths, quiet=quiet)
 
 
@@ -243,26 +239,18 @@ def gain(
         names = ("mean_map", "variance_map", "gain_map")
         task = Task.of(source, out, element, form, "gain", names, overwrite, more=("bins",))
         series = task.open_series(dims, channels, level)
-        found = gq.gain_map(
-            series,
-            nbins=nbins,
-            offset=offset,
-            estimator=str(estimator),
-            temporary=None if temporary is None else str(temporary),
-        )
-        lazy = {name: found[name] for name in names}
-        rest = found.drop_vars(names)
-        with (
-            computing(workers, memory, scheduler),
-            _bar("gain", quiet=quiet),
-            _kept(lazy, out, rest) as (maps, (numbers,)),
-        ):
-            figure, (left, right) = _two_axes()
-            gq.pl.photon_transfer(numbers, ax=left)
-            gq.pl.map(maps["gain_map"], ax=right)
-            table = _by_channel(numbers, without="bin")
-            tables = {"gain": table, "bins": _points(numbers)}
-            paths = task.write(maps, tables, figure)
+        with computing(workers, memory, scheduler), _bar("gain", quiet=quiet):
+            # Here, where what the workers may hold is known.
+            found = gq.gain_map(
+                series, nbins=nbins, offset=offset, estimator=str(estimator), temporary=temporary
+            )
+            lazy = {name: found[name] for name in names}
+            with _kept(lazy, out, found.drop_vars(names)) as (maps, (numbers,)):
+                figure, (left, right) = _two_axes()
+                gq.pl.photon_transfer(numbers, ax=left)
+                gq.pl.map(maps["gain_map"], ax=right)
+                table = _by_channel(numbers)
+                paths = task.write(maps, {"gain": table, "bins": _points(numbers)}, figure)
         task.say(table, paths, quiet=quiet)
 
 
@@ -302,24 +290,21 @@ def _two_axes() -> Any:
     return figure, figure.subplots(1, 2)
 
 
-def _by_channel(found: xr.Dataset, without: str = "") -> pd.DataFrame:
+def _by_channel(found: xr.Dataset) -> pd.DataFrame:
     """A row a channel (and plane) of the numbers that are no map; a column a component."""
     import pandas as pd
 
     columns: dict[str, pd.Series] = {}
     for name, values in found.data_vars.items():
-        dims = [str(d) for d in values.dims if d in ("t", "c", "z")]
-        for rest in ("component",):
-            if rest in values.dims:
-                for k in values[rest].values:
-                    columns[f"{name}_{k}"] = values.sel({rest: k}, drop=True).to_series()
-        if len(dims) == values.ndim:
-            columns[str(name)] = (
-                values.to_series() if dims else pd.Series([values.item()], index=["0"])
-            )
+        if "component" in values.dims:
+            for k in values["component"].values:
+                columns[f"{name}_{k}"] = values.sel(component=k, drop=True).to_series()
+        elif not values.dims:
+            columns[str(name)] = pd.Series([values.item()], index=["0"])
+        elif set(values.dims) <= {"c", "z"}:
+            columns[str(name)] = values.to_series()
     table = pd.DataFrame(columns)
-    table.index.name = table.index.name or "channel"
-    return table.rename_axis(index={"c": "channel"})
+    return table.rename_axis(["channel" if n in (None, "c") else n for n in table.index.names])
 
 
 def _points(found: xr.Dataset) -> pd.DataFrame:

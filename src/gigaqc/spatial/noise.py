@@ -286,13 +286,18 @@ def _as_channels(maps: Mapping[str, xr.DataArray]) -> xr.DataArray:
 
 
 def _by_channel(numbers: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Variables of one value a channel, as JSON knows them."""
-    names = [str(c) for c in np.atleast_1d(numbers["c"].values)] if "c" in numbers.coords else ["0"]
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for variable, values in numbers.data_vars.items():
-        if set(values.dims) <= {"c"}:
-            for name, value in zip(names, np.atleast_1d(values.values), strict=True):
-                plain = value.item() if isinstance(value, np.generic) else value
-                missing = isinstance(plain, float) and not np.isfinite(plain)
-                found[name][str(variable)] = None if missing else plain
-    return found
+    """Variables by channel, as JSON knows them: of several planes a list, and no bins."""
+    chosen = [
+        n for n, v in numbers.data_vars.items() if "c" in v.dims and set(v.dims) <= {"c", "z"}
+    ]
+    return {
+        str(name): {str(n): _plain(numbers[n].values[k].tolist()) for n in chosen}
+        for k, name in enumerate(numbers["c"].values)
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity."""
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
