@@ -23,7 +23,9 @@ VOLUME = RNG.normal(300, 10, (9, 11, 4, 8)).astype("i2")
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 2, 0, -8], [0, 0, 3, 7], [0, 0, 0, 1]])
 
 
-needs_gain = pytest.mark.skipif(not hasattr(gq, "gain_map"), reason="gq.gain_map is not here yet")
+needs_curve = pytest.mark.skipif(
+    not hasattr(gq.pl, "photon_transfer"), reason="gq.pl.photon_transfer is not here yet"
+)
 
 
 def run(*arguments: Any) -> Any:
@@ -171,7 +173,7 @@ def test_isnr_with_a_noise_mask(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["a_isnr.csv", "a_isnr.png", "a_isnr_map.zarr"]
 
 
-@needs_gain
+@needs_curve
 @pytest.mark.parametrize("estimator", ["mad", "variance"])
 def test_gain(tmp_path: Path, estimator: str) -> None:
     """Two grey levels an electron over an offset of 100."""
@@ -197,7 +199,7 @@ def test_gain(tmp_path: Path, estimator: str) -> None:
     assert "gain" in done.output
 
 
-@needs_gain
+@needs_curve
 def test_a_gain_that_cannot_be_told(data_dir: Path, tmp_path: Path) -> None:
     """Variance that does not grow with the mean gives no number, and says why."""
     stack = data_dir / "camera_stack_pims" / "stuck.tif"

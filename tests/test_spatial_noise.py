@@ -121,7 +121,6 @@ def test_isnr(sdata: Any) -> None:
     assert numbers["actin"]["isnr"] == pytest.approx(float(found.isnr[1]))
 
 
-@pytest.mark.skipif(not hasattr(gq, "gain_map"), reason="gq.gain_map is not here yet")
 def test_gain_of_frames_along_c(sdata: Any) -> None:
     """Two grey levels an electron."""
     assert gq.spatial.gain_map(sdata, "movie", estimator="variance", offset=100) is sdata

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
     from gigaqc.noise import (
+        gain_map,
         isnr,
         isnr_components,
         isnr_map,
@@ -76,6 +77,7 @@ __all__ = [
     "errors",
     "explain",
     "focus",
+    "gain_map",
     "gaussian_blur",
     "histogram",
     "isnr",
@@ -112,6 +114,7 @@ _HOMES = {
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
     "noise": (
+        "gain_map",
         "isnr",
         "isnr_components",
         "isnr_map",

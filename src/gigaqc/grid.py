@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +51,17 @@ def group_chunks(chunks: Sequence[int], target: int, minimum: int = 1) -> list[R
         first, start = last.first, last.start
     runs.append(Run(first, len(chunks), start, stop))
     return runs
+
+
+def group_places(chunks: Mapping[str, Sequence[int]], pixels: int) -> dict[str, list[Run]]:
+    """Group chunks of several axes until a place has so many pixels, along the last axes first."""
+    runs: dict[str, list[Run]] = {}
+    sides = {d: max(c) for d, c in chunks.items()}
+    for d in reversed(list(chunks)):
+        others = math.prod(n for other, n in sides.items() if other != d)
+        runs[d] = group_chunks(chunks[d], max(pixels // others, 1))
+        sides[d] = max(run.size for run in runs[d])
+    return {d: runs[d] for d in chunks}
 
 
 @lru_cache(maxsize=1024)

@@ -19,11 +19,12 @@ import numpy as np
 import xarray as xr
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.base import tokenize
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
 from gigaqc.backend import to_host
-from gigaqc.grid import Run, group_chunks
+from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
@@ -58,6 +59,26 @@ class TimeStates:
         data = da.Array(graph, name, self.image.chunks, dtype=dtype, meta=meta)
         return self.image.copy(data=data)
 
+    def gather(self, function: Callable, plane: tuple[int, ...], *arguments: Any) -> Delayed:
+        """``function(states, *arguments)`` of the `PlaneStates` of one plane, in one task (lazy).
+
+        `plane` numbers it in the dims before y and x.
+        """
+        root = f"gathered-{tokenize(self.name, function, plane, arguments)}"
+        blocks, inside = [], []
+        for number, sizes in zip(plane, self.image.chunks or (), strict=False):
+            starts = np.cumsum([0, *sizes])
+            block = int(np.searchsorted(starts, number, side="right")) - 1
+            blocks.append(block)
+            inside.append(int(number - starts[block]))
+        keys = self.keys[tuple(blocks)]
+        refs = [TaskRef(key) for key in keys.flat]
+        task = Task(root, _gathered, function, arguments, tuple(inside), keys.shape, *refs)
+        graph = HighLevelGraph(
+            {self.name: self.nodes, root: {root: task}}, {self.name: set(), root: {self.name}}
+        )
+        return Delayed(root, graph, layer=root)
+
 
 def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: str) -> TimeStates:
     """What the frames of each place add up to (lazy).
@@ -68,7 +89,11 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     """
     name = f"{name}-{tokenize(image.data.name, empty, arguments)}"
     table, source = owned(image.data, name, ())
-    places, times = plan_places(image)
+    runs, times = plan_places(image)
+    places = {
+        index: [each[n] for each, n in zip(runs.values(), index, strict=True)]
+        for index in np.ndindex(*map(len, runs.values()))
+    }
     parts = {
         (k, *index): [
             list(_in_time(table, time, where)) for where in itertools.product(*_ranges(place))
@@ -79,7 +104,7 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     needed = {index: [key for keys in part for key in keys] for index, part in parts.items()}
     users = count_users(needed.values(), source)
     nodes: dict[Key, GraphNode] = {}
-    keys = np.empty([max(i) + 1 for i in zip(*places, strict=True)], dtype=object)
+    keys: Any = np.empty(tuple(map(len, runs.values())), dtype=object)
     for index, place in places.items():
         shape = tuple(len(r) for r in _ranges(place))
         for k, time in enumerate(times):
@@ -95,26 +120,18 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
                 key = both
             keys[index] = key
     add_needed(nodes, source)
-    return TimeStates(_without_time(image, places), name, nodes, keys)
+    chunks = tuple(tuple(run.size for run in each) for each in runs.values())
+    return TimeStates(without_time(image, chunks), name, nodes, keys)
 
 
-def plan_places(
-    image: xr.DataArray,
-) -> tuple[dict[tuple[int, ...], tuple[Run, ...]], list[Run]]:
-    """Runs of chunks in the dims beside t of each place, and runs in time that tasks read."""
-    chunks = dict(image.chunksizes)
+def plan_places(image: xr.DataArray) -> tuple[dict[str, list[Run]], list[Run]]:
+    """Runs of chunks in the dims beside t that places take, and runs in time that tasks read."""
+    chunks = {str(d): c for d, c in image.chunksizes.items()}
     times = chunks.pop("t")
-    room = max(GROUP_VALUES // sum(times), 1)  # pixels of a place
-    sides = {d: max(c) for d, c in chunks.items()}
-    runs: dict[Any, list[Run]] = {}
-    for d in reversed(chunks):
-        others = math.prod(n for other, n in sides.items() if other != d)
-        runs[d] = group_chunks(chunks[d], max(room // others, 1))
-        sides[d] = max(run.size for run in runs[d])
-    frames = max(GROUP_VALUES // math.prod(sides.values()), FRAMES)
-    numbers = itertools.product(*(range(len(runs[d])) for d in chunks))
-    places = {i: tuple(runs[d][n] for d, n in zip(chunks, i, strict=True)) for i in numbers}
-    return places, group_chunks(times, frames, min(FRAMES, sum(times)))
+    runs = group_places(chunks, GROUP_VALUES // sum(times))
+    pixels = math.prod(max(run.size for run in each) for each in runs.values())
+    frames = max(GROUP_VALUES // pixels, FRAMES)
+    return runs, group_chunks(times, frames, min(FRAMES, sum(times)))
 
 
 def _ranges(place: Sequence[Run]) -> list[range]:
@@ -127,17 +144,10 @@ def _in_time(table: np.ndarray, time: Run, where: tuple[int, ...]) -> Iterator[K
         yield table[t, *where]
 
 
-def _without_time(
-    image: xr.DataArray, places: Mapping[tuple[int, ...], Sequence[Run]]
-) -> xr.DataArray:
-    """Dims, coordinates and attributes of a map of the series, its chunks the places."""
+def without_time(image: xr.DataArray, chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
+    """Dims, coordinates and attributes of a map of the series, in these chunks; no pixels."""
     frame = image.isel(t=0, drop=True)
     frame = frame.drop_vars([n for n, c in image.coords.items() if "t" in c.dims], errors="ignore")
-    sizes: list[dict[int, int]] = [{} for _ in frame.dims]
-    for index, place in places.items():
-        for size, number, run in zip(sizes, index, place, strict=True):
-            size[number] = run.size
-    chunks = tuple(tuple(size.values()) for size in sizes)
     return frame.copy(data=da.empty(frame.shape, chunks=chunks, dtype="f8"))
 
 
@@ -156,15 +166,38 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _States:
+class PlaceStates:
     """The states of a place, one a chunk, and the shapes of these."""
 
     states: tuple[Any, ...]
     shapes: tuple[tuple[int, ...], ...]
     shape: tuple[int, ...]  # of the place, in chunks
 
+    def pixels(self, function: Callable, *arguments: Any) -> np.ndarray:
+        """The map of the place whose pixels are ``function(state, *arguments)``."""
+        blocks = np.empty(len(self.states), dtype=object)
+        for i, (state, shape) in enumerate(zip(self.states, self.shapes, strict=True)):
+            blocks[i] = function(state, *arguments).reshape(shape)
+        return blocks[0] if len(blocks) == 1 else np.block(blocks.reshape(self.shape).tolist())
 
-def _read(reading: _Reading, *given: Any) -> _States:
+
+@dataclass(frozen=True)
+class PlaneStates:
+    """The states of all places of one plane."""
+
+    places: Sequence[PlaceStates]
+    inside: tuple[int, ...]  # index of the plane in each place
+    shape: tuple[int, ...]  # in places
+
+    def pixels(self, function: Callable, *arguments: Any) -> np.ndarray:
+        """The map of the plane, y x: the same in any places."""
+        blocks = np.empty(len(self.places), dtype=object)
+        for i, place in enumerate(self.places):
+            blocks[i] = place.pixels(function, *arguments)[self.inside]
+        return np.block(blocks.reshape(self.shape).tolist())
+
+
+def _read(reading: _Reading, *given: Any) -> PlaceStates:
     """What a task does: read, add up, drop, chunk after chunk."""
     wanted = itertools.chain.from_iterable(reading.parts)
     values = dict(zip(reading.outside, given, strict=True))
@@ -179,7 +212,7 @@ def _read(reading: _Reading, *given: Any) -> _States:
             state.add(frames.reshape(len(frames), -1))
         states.append(state)
         shapes.append(shape)
-    return _States(tuple(states), tuple(shapes), reading.shape)
+    return PlaceStates(tuple(states), tuple(shapes), reading.shape)
 
 
 def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Iterator[np.ndarray]:
@@ -202,14 +235,20 @@ def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Ite
             filled = 0
 
 
-def _merged(first: _States, second: _States) -> _States:
+def _merged(first: PlaceStates, second: PlaceStates) -> PlaceStates:
     pairs = zip(first.states, second.states, strict=True)
-    return _States(tuple(a.merge(b) for a, b in pairs), first.shapes, first.shape)
+    return PlaceStates(tuple(a.merge(b) for a, b in pairs), first.shapes, first.shape)
 
 
-def _mapped(function: Callable, place: _States, *arguments: Any) -> np.ndarray:
-    """The pixels of a place."""
-    blocks = np.empty(len(place.states), dtype=object)
-    for i, (state, shape) in enumerate(zip(place.states, place.shapes, strict=True)):
-        blocks[i] = function(state, *arguments).reshape(shape)
-    return blocks[0] if len(blocks) == 1 else np.block(blocks.reshape(place.shape).tolist())
+def _mapped(function: Callable, place: PlaceStates, *arguments: Any) -> np.ndarray:
+    return place.pixels(function, *arguments)
+
+
+def _gathered(
+    function: Callable,
+    arguments: tuple[Any, ...],
+    inside: tuple[int, ...],
+    shape: tuple[int, ...],
+    *places: PlaceStates,
+) -> Any:
+    return function(PlaneStates(places, inside, shape), *arguments)

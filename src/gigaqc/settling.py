@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
 import dask.base
-import dask.config
 import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
-from dask.system import CPU_COUNT
 from dask.typing import Key
 
 from gigaqc.grid import strip_width
+from gigaqc.machine import threads
 
 
 def settled(array: da.Array) -> da.Array:
@@ -73,7 +71,7 @@ def hold_back(nodes: dict[Key, GraphNode], chain: Sequence[Key]) -> None:
     What is held then does not depend on how a scheduler goes through a graph, and that reads wait
     for steps keeps dask's own ordering linear: it notes for each task which reads lead to it.
     """
-    ahead = 2 * _threads()
+    ahead = 2 * threads()
     seen: set[Key] = set()
     for number, last in enumerate(chain):
         waiting = [last]
@@ -92,17 +90,6 @@ def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
     """Rows outside, what comes before them inside: channels of a place follow one another."""
     *others, y, x = index
     return (y, x, *others)
-
-
-def _threads() -> int:
-    """How many tasks can be at work at once."""
-    distributed = sys.modules.get("distributed")
-    try:
-        if distributed is not None:
-            return max(sum(distributed.get_client().nthreads().values()), 1)
-    except ValueError:  # no cluster
-        pass
-    return dask.config.get("num_workers", None) or CPU_COUNT
 
 
 def _is_known(keys: Iterable[Key], nodes: Mapping[Key, GraphNode]) -> bool:

@@ -239,11 +239,15 @@ def gain(
         names = ("mean_map", "variance_map", "gain_map")
         task = Task.of(source, out, element, form, "gain", names, overwrite, more=("bins",))
         series = task.open_series(dims, channels, level)
+        options: dict[str, Any] = {
+            "nbins": nbins,
+            "offset": offset,
+            "estimator": str(estimator),
+            "temporary": temporary,
+        }
         with computing(workers, memory, scheduler), _bar("gain", quiet=quiet):
             # Here, where what the workers may hold is known.
-            found = gq.gain_map(
-                series, nbins=nbins, offset=offset, estimator=str(estimator), temporary=temporary
-            )
+            found = gq.gain_map(series, **options)
             lazy = {name: found[name] for name in names}
             with _kept(lazy, out, found.drop_vars(names)) as (maps, (numbers,)):
                 figure, (left, right) = _two_axes()

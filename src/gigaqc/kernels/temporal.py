@@ -1,9 +1,9 @@
 """Order statistics and moments of each pixel along time: frames in, maps out.
 
 Pixels lie side by side in a tile that fits the cache, so that one comparison of a whole row of
-pixels is a few vector instructions. A median is found by bisection: count how many frames lie at or
-below a guess, for all pixels of the tile at once. The median absolute deviation needs no deviations:
-count how many frames lie within a distance.
+pixels is a few vector instructions. A median is found by bisection: count how many frames lie at
+or below a guess, for all pixels of the tile at once. The median absolute deviation of integers is
+found without deviations: count how many frames lie within a distance.
 """
 
 from __future__ import annotations
@@ -57,6 +57,30 @@ def mean_and_variance(frames: npt.NDArray[Any]) -> Maps:
     if _is_code(frames.dtype, len(frames)):
         return _of_codes(frames, _codes_mean_variance)
     return _of_floats(frames, _floats_mean_variance)
+
+
+def extremes(frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """Smallest and largest finite value along the first axis, and how many frames have them.
+
+    Parameters are those of `median_and_mad`. Returns float64 values, infinite (the smallest up, the
+    largest down) where no frame is finite, and int32 counts.
+    """
+    length, pixels = frames.shape
+    code = _is_code(frames.dtype, length)
+    signed = code and frames.dtype.kind == "i"
+    dtype = np.dtype(("i2" if signed else "u2") if code else "f8")
+    tile = np.zeros((length, _width(length, dtype.itemsize)), dtype)
+    ends = np.empty(pixels), np.empty(pixels), np.empty(pixels, "i4"), np.empty(pixels, "i4")
+    for start in range(0, pixels, tile.shape[1]):
+        cut = slice(start, min(start + tile.shape[1], pixels))
+        inside = tile[:, : cut.stop - start]
+        np.copyto(inside, frames[:, cut], casting="unsafe")
+        low, high = tile[0].copy(), tile[0].copy()
+        if frames.dtype.kind == "f":
+            inside[~np.isfinite(inside)] = math.nan  # neither less nor more than anything
+            low[:], high[:] = math.inf, -math.inf
+        _ends(tile, low, high, *(values[cut] for values in ends))
+    return ends
 
 
 def _is_code(dtype: np.dtype, length: int) -> bool:
@@ -408,3 +432,23 @@ def _count_floats(tile, limit, count):
         a = tile[t]
         for i in range(count.shape[0]):
             count[i] += a[i] <= limit[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _ends(tile, low, high, smallest, largest, at_smallest, at_largest):
+    """Extremes of each pixel, from `low` and `high` on, and how many frames have them."""
+    width = tile.shape[1]
+    for t in range(tile.shape[0]):
+        row = tile[t]
+        for i in range(width):
+            low[i] = row[i] if row[i] < low[i] else low[i]
+            high[i] = row[i] if row[i] > high[i] else high[i]
+    first, last = np.zeros(width, np.int32), np.zeros(width, np.int32)
+    for t in range(tile.shape[0]):
+        row = tile[t]
+        for i in range(width):
+            first[i] += row[i] == low[i]
+            last[i] += row[i] == high[i]
+    for i in range(smallest.shape[0]):
+        smallest[i], largest[i] = low[i], high[i]
+        at_smallest[i], at_largest[i] = first[i], last[i]

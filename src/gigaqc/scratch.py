@@ -1,0 +1,150 @@
+"""A temporary place for frames: made when it is first written to, gone when nobody needs it.
+
+Frames of a place are laid down as a zarr array of which a chunk is a band of rows of some frames,
+so that all frames of a band are read without the rest.
+
+Folders of a run are removed by the task that comes after the last reader, or by a task that fails;
+where neither comes to it, when the graph that names them is forgotten or the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigaqc.errors import ParameterError
+from gigaqc.io.direct import direct
+from gigaqc.io.staging import remove
+
+
+class Scratch:
+    """Folders below one that belongs to a graph."""
+
+    def __init__(self, temporary: str | os.PathLike[str] | None) -> None:
+        self.parent = Path(tempfile.gettempdir() if temporary is None else temporary).absolute()
+        self._own(f"gigaqc-{uuid.uuid4().hex}")
+        weakref.finalize(self, remove, self.root)
+
+    def _own(self, name: str) -> None:
+        self.root = self.parent / name
+
+    def __reduce__(self) -> Any:
+        """A copy in another process knows the place, and does not remove it when forgotten."""
+        return _copied, (self.parent, self.root.name)
+
+    def open(self) -> Path:
+        """A new folder, for one run of a part of the graph."""
+        try:
+            self.root.mkdir(exist_ok=True)
+            folder = self.root / uuid.uuid4().hex
+            folder.mkdir()
+        except OSError as error:
+            raise ParameterError(
+                f"temporary: {str(self.parent)!r} cannot be written to ({error}); pass a folder "
+                "with room for the series that all workers see."
+            ) from error
+        return folder
+
+    def close(self, folder: Path) -> None:
+        """Remove a folder, and the root with its last one."""
+        remove(folder)
+        with contextlib.suppress(OSError):  # others are still at work in it
+            self.root.rmdir()
+
+    @contextlib.contextmanager
+    def cleaned(self, folder: Path) -> Iterator[None]:
+        """Nothing is left of the folder if what happens within fails."""
+        try:
+            yield
+        except BaseException:
+            self.close(folder)
+            raise
+
+
+def _copied(parent: Path, name: str) -> Scratch:
+    copy = Scratch.__new__(Scratch)
+    copy.parent = parent
+    copy._own(name)
+    return copy
+
+
+def check_temporary(temporary: str | os.PathLike[str] | None) -> None:
+    """Refuse what is no folder that can be written to."""
+    if temporary is None:
+        return
+    folder = Path(temporary)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ParameterError(
+            f"temporary: {os.fspath(temporary)!r} is no folder that can be written to; pass one "
+            "with room for the series that all workers see."
+        )
+
+
+@dataclass(frozen=True)
+class Bands:
+    """An array in a folder, whose chunks are bands of rows of runs of frames.
+
+    Runs may be of different lengths: each has a chunk of its own, the longer ones a full one.
+    """
+
+    folder: Path
+    chunk: tuple[int, ...]
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        runs: int,
+        longest: int,
+        height: int,
+    ) -> Bands:
+        """Lay down frames of this shape (..., y, x), in so many runs."""
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        *others, y, x = shape
+        chunk = (longest, *others, min(height, y), x)
+        zarr.create_array(
+            folder,
+            shape=(runs * longest, *shape),
+            chunks=chunk,
+            dtype=dtype.newbyteorder("="),
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+            chunk_key_encoding={"name": "v2", "separator": "."},
+        )
+        return cls(folder, chunk)
+
+    def write(self, run: int, frames: np.ndarray) -> None:
+        """All bands of a run, encoded here: zarr's pipeline takes longer than the work."""
+        import imagecodecs
+
+        height = self.chunk[-2]
+        for band, top in enumerate(range(0, frames.shape[-2], height)):
+            part = frames[..., top : top + height, :]
+            block = np.zeros(self.chunk, frames.dtype.newbyteorder("="))
+            block[: len(part), ..., : part.shape[-2], :] = part
+            encode: Any = imagecodecs.blosc_encode  # takes arrays, which its types do not say
+            coded = encode(block, level=1, compressor="lz4", shuffle="bitshuffle", numthreads=1)
+            index = (run, *(0 for _ in self.chunk[1:-2]), band, 0)
+            (self.folder / ".".join(map(str, index))).write_bytes(coded)
+
+    def read(self, rows: slice, lengths: Sequence[int]) -> Iterator[np.ndarray]:
+        """Rows of the frames of each run, one after the other."""
+        import zarr
+
+        array = direct(zarr.open_array(self.folder, mode="r"))
+        every = tuple(slice(0, n) for n in self.chunk[1:-2])
+        for run, length in enumerate(lengths):
+            first = run * self.chunk[0]
+            yield array[(slice(first, first + length), *every, rows, slice(0, self.chunk[-1]))]
