@@ -120,6 +120,7 @@ def test_a_series_of_tiffs(tmp_path: Path, movie: Path, folder: Path, kind: str)
     assert np.abs(drift - expected).max() > 0.1
 
 
+@needs_curve
 def test_the_series_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = testing.CountingStore(tmp_path / "in.zarr")
     array = zarr.create_array(store, shape=FRAMES.shape, chunks=(3, 20, 20), dtype="u2")
@@ -132,6 +133,10 @@ def test_the_series_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run("tsnr", tmp_path / "in.zarr", "-o", tmp_path / "out").exit_code == 0
     reads = testing.count_reads(store)
     assert len(reads) == 4 * 2 * 3 and set(reads.values()) == {1}
+    testing.reset_reads(store)
+    # The maps, the curve, and the picture of both.
+    assert run("gain", tmp_path / "in.zarr", "-o", tmp_path / "out").exit_code == 0
+    assert set(testing.count_reads(store).values()) == {1}
     testing.reset_reads(store)
     assert run("isnr", tmp_path / "in.zarr", "-o", tmp_path / "out").exit_code == 0
     # Twice; the picture of one plane reads its chunks once more.
@@ -270,6 +275,15 @@ def test_nothing_is_left_of_an_error(
         done = run("tsnr", movie, "-o", tmp_path / "out")
     assert done.exit_code != 0
     assert names(tmp_path / "out") == []
+
+
+@needs_curve
+def test_gain_of_a_folder_by_workers(folder: Path, tmp_path: Path) -> None:
+    arguments = ["gain", folder, "-o", tmp_path / "out", "--estimator", "variance"]
+    done = run(*arguments, "--workers", 2, "--memory", "2GB", "--format", "zarr")
+    assert done.exit_code == 0, done.output
+    found = gq.open_image(tmp_path / "out" / "frames_variance_map.zarr")
+    np.testing.assert_allclose(found.values[0], FRAMES.var(axis=0, ddof=1), rtol=1e-12)
 
 
 def test_workers_and_memory(movie: Path, tmp_path: Path) -> None:
