@@ -328,9 +328,15 @@ def _count(moments: DetrendedMoments) -> np.ndarray:
 
 
 def _std(moments: DetrendedMoments, detrend: int, ddof: int) -> np.ndarray:
-    return temporal.residual_std(moments.squares, moments.counts, moments.scales, detrend, ddof)
+    std = np.empty(len(moments.squares))
+    for part, few in moments.parts():
+        std[part] = temporal.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
+    return std
 
 
 def _tsnr(moments: DetrendedMoments, detrend: int, ddof: int, baseline: str) -> np.ndarray:
-    value = moments.means if baseline == "mean" else moments.before_first
-    return temporal.temporal_snr(value, _std(moments, detrend, ddof))
+    std = _std(moments, detrend, ddof)
+    for part, few in moments.parts():
+        value = few.means if baseline == "mean" else few.before_first
+        std[part] = temporal.temporal_snr(value, std[part])
+    return std
