@@ -216,18 +216,22 @@ def _read(reading: _Reading, *given: Any) -> PlaceStates:
 
 
 def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Iterator[np.ndarray]:
-    """Consecutive frames; those of short chunks put together, each read when it is its turn."""
-    buffer, filled, left = np.empty(0), 0, sum(lengths)
+    """Consecutive frames; those of short chunks put together, each read when it is its turn.
+
+    In one buffer, which the next batch overwrites: fetching new memory takes longer than copying.
+    """
+    buffer, filled, left, together = np.empty(0), 0, sum(lengths), 0
     for key, length in zip(keys, lengths, strict=True):
         chunk = to_host(source.take(key))
+        if not together:
+            frame = math.prod(chunk.shape[1:])
+            together = min(FRAMES, max(BATCH_VALUES // frame, 1), left)
         left -= length
-        if not filled:
-            frame = max(math.prod(chunk.shape[1:]), 1)
-            together = min(FRAMES, max(BATCH_VALUES // frame, 1))
-            if length >= together or not left:
-                yield chunk
-                continue
-            buffer = np.empty((min(together, left) + length, *chunk.shape[1:]), chunk.dtype)
+        if not filled and (length >= together or not left):
+            yield chunk
+            continue
+        if not buffer.size:
+            buffer = np.empty((together + max(lengths), *chunk.shape[1:]), chunk.dtype)
         buffer[filled : filled + length] = chunk
         filled += length
         if filled >= together or not left:
