@@ -42,7 +42,7 @@ LEVELS = {
     "transforms": 5,
     "preprocess": 5.2,
     "clusters": 5,
-    "noise": 5,
+    "noise": 5.2,
     "segmentation": 5,
     "plot": 5,
     "results": 6,

@@ -79,14 +79,14 @@ def test_elements_of_spatialdata(tmp_path: Path) -> None:
     from spatialdata.models import Image2DModel
 
     from gigaqc.image import as_image
-    from gigaqc.spatial import _add, _Form
+    from gigaqc.spatial.elements import Form, add
 
     path = tmp_path / "s.zarr"
     sdata = spatialdata.SpatialData()
     sdata.write(path)
     element = Image2DModel.parse(PIXELS, dims=("c", "y", "x"), c_coords=["A", "B"])
     systems = [element.attrs["transform"]]
-    _add(sdata, "images", ["raw"], [as_image(element)], _Form((), ()), systems)
+    add(sdata, "images", ["raw"], [as_image(element)], Form((), ()), systems)
     done = run("preprocess", path, "--element", "raw", "--output-layer", "done", "--sigma", 1)
     assert done.exit_code == 0, done.output
     done = run("cluster", path, "--element", "done", "--output-layer", "kinds", "-n", 2)

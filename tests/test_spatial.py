@@ -16,7 +16,7 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ElementError, ParameterError, WriteError
 from gigaqc.image import as_image
-from gigaqc.spatial import _add, _as_json, _Form, _transformations
+from gigaqc.spatial.elements import Form, add, as_json, transformations_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies
 
@@ -46,8 +46,8 @@ def make(folder: Path | None) -> Any:
     empty.write(path)
     names = ["one", "two"]  # spatialdata itself cannot write, with some releases of ome-zarr
     images = [as_image(sdata[name]) for name in names]
-    systems = [_transformations(sdata, name) for name in names]
-    _add(empty, "images", names, images, _Form((), ()), systems)
+    systems = [transformations_of(sdata, name) for name in names]
+    add(empty, "images", names, images, Form((), ()), systems)
     return spatialdata.read_zarr(path)
 
 
@@ -250,7 +250,7 @@ def test_labels_are_no_image(sdata: Any) -> None:
 
 
 def test_a_cluster_without_pixels_is_valid_json() -> None:
-    assert _as_json({"DNA": np.nan, "actin": np.float64(2)}) == {"DNA": None, "actin": 2.0}
+    assert as_json({"DNA": np.nan, "actin": np.float64(2)}) == {"DNA": None, "actin": 2.0}
 
 
 def floats(folder: Path) -> tuple[Any, list[np.ndarray]]:
@@ -259,8 +259,8 @@ def floats(folder: Path) -> tuple[Any, list[np.ndarray]]:
     rng = np.random.default_rng(1)
     pixels = [rng.gamma(2, 10 * k, PIXELS.shape).astype("f4") for k in (1, 3)]
     images = [as_image(p).assign_coords(c=NAMES).chunk({"y": 40, "x": 40}) for p in pixels]
-    systems = [_transformations(sdata, name) for name in ("one", "two")]
-    _add(sdata, "images", ["one", "two"], images, _Form((), ()), systems)
+    systems = [transformations_of(sdata, name) for name in ("one", "two")]
+    add(sdata, "images", ["one", "two"], images, Form((), ()), systems)
     return sdata, pixels
 
 

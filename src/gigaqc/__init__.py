@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
-    from gigaqc.noise import gain_map, temporal_statistics, tsnr_map, tsnr_summary
+    from gigaqc.noise import (
+        gain_map,
+        isnr,
+        isnr_components,
+        isnr_map,
+        temporal_statistics,
+        tsnr_map,
+        tsnr_summary,
+    )
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -72,6 +80,9 @@ __all__ = [
     "gain_map",
     "gaussian_blur",
     "histogram",
+    "isnr",
+    "isnr_components",
+    "isnr_map",
     "joint_histogram",
     "list_images",
     "normalize_percentiles",
@@ -102,7 +113,15 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
-    "noise": ("gain_map", "temporal_statistics", "tsnr_map", "tsnr_summary"),
+    "noise": (
+        "gain_map",
+        "isnr",
+        "isnr_components",
+        "isnr_map",
+        "temporal_statistics",
+        "tsnr_map",
+        "tsnr_summary",
+    ),
     "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",

@@ -108,7 +108,7 @@ def parse_dims(dims: str | Sequence[str] | None, ndim: int, argument: str) -> tu
             return _IMPLIED[ndim]
         raise ImageError(
             f"{argument}: an array of {ndim} dimensions does not say which axis is which; pass "
-            f"dims=, a string of {ndim} of the letters t c z y x such as 'tczyx'[:{ndim}]."
+            f"dims=, a string of {ndim} of the letters t c z y x such as {'tczyx'[-ndim:]!r}."
         )
     labels = tuple(dims)
     if len(labels) != ndim:
@@ -335,7 +335,7 @@ def _has_start(parts: list[str], wanted: str) -> bool:
     return any(p.startswith(wanted) for p in parts)
 
 
-def as_mask(mask: Any, image: xr.DataArray) -> xr.DataArray:
+def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataArray:
     """A bool mask over the dims of `image` that it has, chunked like the image; not read.
 
     Dims that the mask lacks (often ``t``, ``c``, ``z``) are filled by repeating it.
@@ -344,22 +344,22 @@ def as_mask(mask: Any, image: xr.DataArray) -> xr.DataArray:
         labelled = mask
     else:
         if not hasattr(mask, "shape"):
-            raise MaskError(f"mask: got {type(mask).__name__}; pass an array of bool.")
+            raise MaskError(f"{argument}: got {type(mask).__name__}; pass an array of bool.")
         labels = ("y", "x") if mask.ndim == 2 else tuple(image.dims)
         if mask.ndim != len(labels):
             raise MaskError(
-                f"mask: an array of shape {mask.shape} does not say which axis is which; pass a "
-                "DataArray with dims."
+                f"{argument}: an array of shape {mask.shape} does not say which axis is which; "
+                "pass a DataArray with dims."
             )
         labelled = xr.DataArray(mask, dims=labels)
     if labelled.dtype != np.bool_:
-        raise MaskError(f"mask: dtype {labelled.dtype}; pass bool, for example mask > 0.")
+        raise MaskError(f"{argument}: dtype {labelled.dtype}; pass bool, for example mask > 0.")
     extra = [d for d in labelled.dims if d not in image.dims]
     wrong = {d: n for d, n in labelled.sizes.items() if d in image.dims and n != image.sizes[d]}
     if extra or wrong or "y" not in labelled.dims or "x" not in labelled.dims:
         raise MaskError(
-            f"mask: dims {dict(labelled.sizes)} do not fit the image's {dict(image.sizes)}; pass "
-            "a mask of the same y and x."
+            f"{argument}: dims {dict(labelled.sizes)} do not fit the image's {dict(image.sizes)}; "
+            "pass a mask of the same y and x."
         )
     order = [d for d in image.dims if d in labelled.dims]
     labelled = labelled.transpose(*order)

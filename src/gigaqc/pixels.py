@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,20 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
+from gigaqc.distribution import (
+    CodeHistogram,
+    Histogram,
+    KeyBins,
+    KeyHistogram,
+    Refined,
+    bias_of,
+    layout_of,
+)
+from gigaqc.kernels.accumulate import KeyLayout, count_keys
+from gigaqc.kernels.fused import take_occupied
+from gigaqc.kernels.rows import count_codes
 from gigaqc.observe import Channels, Place
+from gigaqc.observe.blocks import to_codes
 from gigaqc.passes import Pass, join
 
 _SLAB = 1 << 16  # pixels that are counted at once: their float64 copies stay in the cache
@@ -79,6 +92,64 @@ def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Pla
                 low[c] = min(low[c], values.min())
                 high[c] = max(high[c], values.max())
     return Extremes(np.array(low), np.array(high))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Histograms of the values inside of a mask and outside; without a mask all are inside."""
+
+    inside: Histogram
+    outside: Histogram | None = None
+
+    def merge(self, other: Sides) -> Sides:
+        """Of two parts of an image."""
+        if self.outside is None or other.outside is None:
+            return Sides(_added(self.inside, other.inside))
+        return Sides(_added(self.inside, other.inside), _added(self.outside, other.outside))
+
+
+def _added(mine: Histogram, other: Histogram) -> Histogram:
+    return mine.merge(other)  # type: ignore[arg-type]  # both are of the image's type
+
+
+def sides_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed:
+    """Histograms of the finite values of each channel, as `Sides`, in one read (lazy).
+
+    The same that a scan makes in its first read, without what else that looks at.
+    """
+    arguments = (np.dtype(image.dtype),)
+    return Pass(f"sides-{_token(image, mask)}", image, mask, _sides, arguments).build()
+
+
+def _sides(
+    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, dtype: np.dtype
+) -> Sides:
+    layout = layout_of(dtype)
+    parts: list[list[Any]] = []
+    for c, channel in enumerate(channels):
+        block = (
+            to_codes(channel) if layout is None else channel.astype(layout.float_type, copy=False)
+        )
+        sides = (block,) if masks is None else (block[masks[c]], block[~masks[c]])
+        parts.append([_counted(np.ascontiguousarray(s).ravel(), layout) for s in sides])
+    return Sides(*(_histogram(side, layout, dtype) for side in zip(*parts, strict=True)))
+
+
+def _counted(values: np.ndarray, layout: KeyLayout | None) -> Any:
+    """First code and counts of codes, or the bins of floats."""
+    if layout is not None:
+        *bins, _ = count_keys(values, layout)
+        return KeyBins(*bins)
+    even, odd = np.zeros((2, 65536), "i4")
+    count_codes(values, even, odd)
+    return take_occupied(even, odd)
+
+
+def _histogram(counted: Sequence[Any], layout: KeyLayout | None, dtype: np.dtype) -> Histogram:
+    if layout is not None:
+        return KeyHistogram(layout, tuple(counted), (Refined.empty(),) * len(counted))
+    starts, counts = zip(*counted, strict=True)
+    return CodeHistogram(bias_of(dtype), starts, counts)
 
 
 def histogram_pass(

@@ -23,7 +23,7 @@ import numpy as np
 
 from gigaqc.errors import ParameterError
 from gigaqc.io.direct import direct
-from gigaqc.io.write import remove
+from gigaqc.io.staging import remove
 
 
 class Scratch:

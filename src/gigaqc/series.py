@@ -110,7 +110,8 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
         for k, time in enumerate(times):
             part, wanted = parts[k, *index], needed[k, *index]
             inside, outside = own_reads(wanted, source, users)
-            reading = _Reading(empty, arguments, time.start, shape, part, inside, outside)
+            lengths = image.chunksizes["t"][time.first : time.last]
+            reading = _Reading(empty, arguments, time.start, lengths, shape, part, inside, outside)
             key: Key = (f"{name}-frames", k, *index)
             nodes[key] = Task(key, _read, reading, *map(TaskRef, outside))
             if k:
@@ -157,6 +158,7 @@ class _Reading:
     empty: Callable
     arguments: tuple[Any, ...]
     start: int
+    lengths: tuple[int, ...]  # of the chunks in time
     shape: tuple[int, ...]  # of the place, in chunks
     parts: list[list[Key]]  # chunks in time, of each chunk of the place
     inside: Mapping[Key, GraphNode]
@@ -203,7 +205,7 @@ def _read(reading: _Reading, *given: Any) -> PlaceStates:
     states, shapes = [], []
     for keys in reading.parts:
         state, shape = None, ()
-        for frames in _batches(source, keys):
+        for frames in _batches(source, keys, reading.lengths):
             shape = frames.shape[1:]
             if state is None:
                 state = reading.empty(math.prod(shape), reading.start, *reading.arguments)
@@ -213,22 +215,28 @@ def _read(reading: _Reading, *given: Any) -> PlaceStates:
     return PlaceStates(tuple(states), tuple(shapes), reading.shape)
 
 
-def _batches(source: Source, keys: Sequence[Key]) -> Iterator[np.ndarray]:
-    """Consecutive frames; those of short chunks put together."""
-    waiting: list[np.ndarray] = []
-    for key in keys:
+def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    """Consecutive frames; those of short chunks put together, each read when it is its turn.
+
+    In one buffer, which the next batch overwrites: fetching new memory takes longer than copying.
+    """
+    buffer, filled, left, together = np.empty(0), 0, sum(lengths), 0
+    for key, length in zip(keys, lengths, strict=True):
         chunk = to_host(source.take(key))
-        waiting.append(chunk)
-        total = sum(map(len, waiting))
-        if total >= FRAMES or total * math.prod(chunk.shape[1:]) >= BATCH_VALUES:
-            yield _together(waiting)
-            waiting = []
-    if waiting:
-        yield _together(waiting)
-
-
-def _together(chunks: Sequence[np.ndarray]) -> np.ndarray:
-    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        if not together:
+            frame = math.prod(chunk.shape[1:])
+            together = min(FRAMES, max(BATCH_VALUES // frame, 1), left)
+        left -= length
+        if not filled and (length >= together or not left):
+            yield chunk
+            continue
+        if not buffer.size:
+            buffer = np.empty((together + max(lengths), *chunk.shape[1:]), chunk.dtype)
+        buffer[filled : filled + length] = chunk
+        filled += length
+        if filled >= together or not left:
+            yield buffer[:filled]
+            filled = 0
 
 
 def _merged(first: PlaceStates, second: PlaceStates) -> PlaceStates:

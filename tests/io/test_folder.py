@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError
+from gigaqc.errors import (
+    ImageError,
+    ImageTypeError,
+    ParameterError,
+    ReadError,
+    SourceNotFoundError,
+)
 from gigaqc.io import list_images, open_image
 from gigaqc.testing import forbid_compute
 
@@ -71,10 +77,61 @@ def test_the_odd_file_is_named(folder: Path, odd: np.ndarray) -> None:
         open_image(folder)
 
 
-def test_files_of_several_channels(folder: Path) -> None:
-    tifffile.imwrite(folder / "ch2.tif", PLANES, photometric="minisblack")
-    with pytest.raises(ReadError, match=r"ch2\.tif in .*one channel a file"):
+def test_files_of_several_planes_need_their_axes_named(tmp_path: Path) -> None:
+    stacks = np.stack([PLANES, PLANES + 1])
+    for k, stack in enumerate(stacks):
+        tifffile.imwrite(tmp_path / f"t{k}.tif", stack, photometric="minisblack")
+    with pytest.raises(ImageError, match=r"does not say which axis is which; pass dims=.* 'czyx'"):
+        open_image(tmp_path)
+    image = open_image(tmp_path, dims="tzyx")
+    assert image.dims == ("t", "z", "y", "x")
+    np.testing.assert_array_equal(image.values, stacks)
+    np.testing.assert_array_equal(open_image(tmp_path, dims="tcyx")[1, 2].values, stacks[1, 2])
+
+
+def test_a_file_of_several_series_is_named(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "ch2.tif") as file:
+        file.write(PLANES[0])
+        file.write(PLANES[0, :9])
+    with pytest.raises(ReadError, match=r"ch2\.tif in .* has 2 series"):
         open_image(folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "glob", "list"])
+def test_a_frame_a_file(tmp_path: Path, kind: str) -> None:
+    """Natural order: frame_2 before frame_10; a list is taken in its order."""
+    frames = np.random.default_rng(2).integers(0, 900, (12, 33, 41)).astype(np.uint16)
+    for k, frame in enumerate(frames, start=1):
+        tifffile.imwrite(tmp_path / f"frame_{k}.tif", frame)
+    sources = {
+        "folder": tmp_path,
+        "glob": tmp_path / "frame_*.tif",
+        "list": [tmp_path / f"frame_{k}.tif" for k in range(1, 13)],
+    }
+    with forbid_compute():
+        image = open_image(sources[kind], dims="tyx")
+    assert image.dims == ("t", "y", "x") and image.chunksizes["t"] == (1,) * 12
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(image)).values, frames)
+    assert list_images(sources[kind]) == [tmp_path.name]
+    if kind == "list":
+        backwards = open_image(sources[kind][::-1], dims="tyx")
+        np.testing.assert_array_equal(backwards.values, frames[::-1])
+
+
+def test_lists_of_files(tmp_path: Path, folder: Path) -> None:
+    image = open_image([str(folder / "ch10.tif"), folder / "ch1.tif"])
+    assert list(image.c.values) == ["ch10", "ch1"]
+    np.testing.assert_array_equal(image.values, PLANES[[2, 0]])
+    one = open_image([folder / "ch1.tif"], dims="tyx")
+    np.testing.assert_array_equal(one.values, PLANES[:1])
+    with pytest.raises(SourceNotFoundError, match="empty list"):
+        open_image([])
+    with pytest.raises(SourceNotFoundError, match=r"none\.tif' does not exist"):
+        open_image([folder / "ch1.tif", folder / "none.tif"])
+    with pytest.raises(ReadError, match="is no local file; a list names TIFF files"):
+        open_image([folder])
+    with pytest.raises(ImageTypeError, match="got int"):
+        open_image([1])
 
 
 def test_corrupt_file_is_named(folder: Path) -> None:

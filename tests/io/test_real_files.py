@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gigaqc.io import list_images, open_image, open_labels
+from gigaqc.io import list_images, open_image, open_labels, write_image
 from gigaqc.testing import forbid_compute
 
 
@@ -147,3 +147,38 @@ def test_the_pictures_of_a_slide(data_dir: Path) -> None:
     assert list_images(path) == ["Baseline", "Thumbnail", "Label", "Macro"]
     assert dict(open_image(path, element="Macro").sizes) == cyx(3, 431, 1280)
     assert dict(open_image(path).sizes) == cyx(3, 2967, 2220)
+
+
+@pytest.mark.parametrize(
+    ("path", "sizes"),
+    [
+        ("camera_stack_scmos_eb3/EB300004_scmos_20frames.tif", {"t": 20, "y": 512, "x": 512}),
+        ("camera_stack_pims/stuck.tif", {"t": 5, "y": 512, "x": 512}),
+        ("timelapse_membrane_confocal/membrane_2d_timelapse.tif", {"t": 5, "y": 256, "x": 256}),
+        ("mri_spinalcord_sct/fmri.nii.gz", {"t": 30, "z": 6, "y": 68, "x": 68}),
+        ("mri_epi_dcmqa/ax_asc_36sl_9.nii", {"t": 2, "z": 36, "y": 64, "x": 64}),
+        ("mri_nibabel/functional.nii", {"t": 20, "z": 3, "y": 21, "x": 17}),
+        ("mri_kidney_ukat/00720__Magnitude_ims__B0_map_dual_echo_e1.nii.gz",
+         {"z": 18, "y": 256, "x": 256}),
+    ],
+)  # fmt: skip
+def test_series_and_volumes_say_what_their_axes_are(
+    data_dir: Path, path: str, sizes: dict[str, int]
+) -> None:
+    image = open_image(data_dir / path)
+    assert {d: n for d, n in image.sizes.items() if d != "c"} == sizes and image.sizes["c"] == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["mri_spinalcord_sct/fmri.nii.gz", "mri_nibabel/anatomical.nii",
+             "mri_nibabel/example4d.nii.gz", "mri_epi_dcmqa/ax_asc_36sl_9.nii"],
+)  # fmt: skip
+def test_real_nifti_round_trip(tmp_path: Path, data_dir: Path, path: str) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    write_image(open_image(data_dir / path), tmp_path / "a.nii.gz")
+    before, after = nibabel.load(data_dir / path), nibabel.load(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(after.dataobj), np.asanyarray(before.dataobj))
+    np.testing.assert_array_equal(after.affine, before.affine)
+    assert after.header.get_zooms()[:3] == before.header.get_zooms()[:3]
+    for name in ("sform_code", "qform_code", "srow_x", "quatern_b", "qoffset_z"):
+        np.testing.assert_array_equal(after.header[name], before.header[name])

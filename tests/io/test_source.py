@@ -61,7 +61,7 @@ def test_unknown_protocol_and_unreachable_address() -> None:
         open_image("http://127.0.0.1:9/x.tif")
 
 
-@pytest.mark.parametrize("source", [None, 3, np.zeros((3, 4)), ["a.tif"]])
+@pytest.mark.parametrize("source", [None, 3, np.zeros((3, 4)), [3]])
 def test_not_a_path(source: Any) -> None:
     with pytest.raises(ImageTypeError, match="pass a path"):
         open_image(source)

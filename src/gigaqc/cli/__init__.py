@@ -1,10 +1,10 @@
-"""The command line: ``gigaqc demo``, ``assess``, ``preprocess``, ``cluster`` and ``info``.
+"""The command line: ``gigaqc demo``, ``assess``, ``isnr``, ``tsnr``, ``gain`` and more.
 
 Exit status: 0 done, 1 done and quality control failed (with ``--strict``), 2 wrong use, 3 input
 that cannot be read.
 """
 
-from gigaqc.cli import prepare  # noqa: F401  (registers its commands)
+from gigaqc.cli import noise, prepare  # noqa: F401  (register their commands)
 from gigaqc.cli.assess import Exit, app
 
 __all__ = ["Exit", "app", "main"]

@@ -59,7 +59,7 @@ class Reading:
     element: str | None
     level: int
 
-    def open(self, source: str) -> xr.DataArray:
+    def open(self, source: str | list[str]) -> xr.DataArray:
         """The image, lazily."""
         return gq.open_image(
             source,

@@ -1,4 +1,4 @@
-"""A folder or a glob of TIFFs with one channel each, as one image ``c y x``."""
+"""A folder, a glob or a list of TIFFs as one image: a channel, a frame or a plane each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import numpy as np
 
 from gigaqc.errors import ReadError, SourceNotFoundError
 from gigaqc.io.lazy import RawImage
-from gigaqc.io.location import Location, is_pattern, natural_key, no_permission, stem
+from gigaqc.io.location import (
+    Location,
+    is_folder,
+    is_pattern,
+    locate,
+    natural_key,
+    no_permission,
+    stem,
+)
 from gigaqc.io.single import OneImage, refuse_levels
 from gigaqc.io.tiff import TiffReader
 
@@ -23,27 +31,50 @@ _NAME_COLUMNS = ("name", "channel_name", "target", "marker")
 
 
 class FolderReader(OneImage):
-    """One image whose channels are the files of a folder, in natural order."""
+    """One image whose first axis is the files of a folder, in natural order."""
 
-    def __init__(self, location: Location) -> None:
-        folder = os.path.dirname(location.path) if is_pattern(location) else location.path
+    def __init__(self, folder: str, files: Sequence[str], given: str) -> None:
         super().__init__(os.path.basename(os.path.abspath(folder)))
-        self._location = location
-        self._files = _tiffs(location)
         self._folder = folder
+        self._files = tuple(files)
+        self.given = given
+
+    @classmethod
+    def of(cls, location: Location) -> FolderReader:
+        """Read the TIFFs of a folder or glob, frame_2 before frame_10."""
+        folder = os.path.dirname(location.path) if is_pattern(location) else location.path
+        return cls(folder, _tiffs(location), location.given)
+
+    @classmethod
+    def of_files(cls, sources: Sequence[Any]) -> FolderReader:
+        """Read files in the order in which they are given."""
+        located = [locate(source) for source in sources]
+        if not located:
+            raise SourceNotFoundError("source: got an empty list; pass the paths of TIFF files.")
+        for location in located:
+            if not location.local or is_folder(location):
+                raise ReadError(
+                    f"source: {location.given!r} is no local file; a list names TIFF files of one "
+                    "image, in their order."
+                )
+        files = [location.path for location in located]
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return cls(os.path.dirname(files[0]), files, f"{located[0].given}{more}")
 
     def read(self, name: str, level: int, *, labels: bool = False) -> RawImage:
         """Open the headers of all files, and check that they fit together."""
         refuse_levels(level, "a folder of TIFFs has")
-        pages = [_single_page(f, self._location) for f in self._files]
+        pages = [_one_series(f, self.given) for f in self._files]
         self._check_alike(pages)
         first = pages[0]
         blocks = first.blocks or first.chunks
         stems = tuple(stem(f) for f in self._files)
+        plane = len(first.array.shape) == 2
         return RawImage(
             array=_Stack([p.array for p in pages], self._files),
             element=name,
-            dims=("c", *(first.dims or ("y", "x"))),
+            # Of files with more axes nothing says what their sequence is.
+            dims=("c", *(first.dims or ("y", "x"))) if plane else None,
             chunks=(1, *first.chunks),
             blocks=(1, *blocks),
             channels=_panel_names(self._folder, stems) or stems,
@@ -57,7 +88,7 @@ class FolderReader(OneImage):
         if others:
             odd = next(i for i, kind in enumerate(kinds) if kind != usual)
             raise ReadError(
-                f"source: the files of {self._location.given} do not fit together: "
+                f"source: the files of {self.given} do not fit together: "
                 f"{os.path.basename(self._files[odd])} is {kinds[odd][0]} {kinds[odd][1]}, most "
                 f"are {usual[0]} {usual[1]}; choose files of one kind with a glob such as "
                 "'folder/*_w1.tif'."
@@ -65,7 +96,7 @@ class FolderReader(OneImage):
 
 
 class _Stack:
-    """Single pages as one array ``c y x``; pickles, as the pages do."""
+    """The arrays of files, one after another along a first axis; pickles, as they do."""
 
     def __init__(self, pages: Sequence[Any], files: Sequence[str]) -> None:
         self.pages = tuple(pages)
@@ -74,7 +105,7 @@ class _Stack:
         self.dtype = np.dtype(self.pages[0].dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Read the pages in the first slice."""
+        """Read from the files in the first slice."""
         blocks = []
         for i in range(*key[0].indices(len(self.pages))):
             try:
@@ -109,18 +140,15 @@ def _tiffs(location: Location) -> list[str]:
     return sorted(files, key=lambda f: natural_key(os.path.basename(f)))
 
 
-def _single_page(path: str, location: Location) -> RawImage:
+def _one_series(path: str, given: str) -> RawImage:
     reader = TiffReader(Location(path, path, True))
     names = reader.images()
-    image = reader.read(names[0], 0)
-    if len(names) > 1 or len(image.array.shape) != 2:
-        shape = tuple(image.array.shape)
+    if len(names) > 1:
         raise ReadError(
-            f"source: {os.path.basename(path)} in {location.given} has {len(names)} series, the "
-            f"first of shape {shape}; a folder is read as one channel a file, so open this file "
-            "by its own path."
+            f"source: {os.path.basename(path)} in {given} has {len(names)} series; files that make "
+            "one image have one each, so open this file by its own path."
         )
-    return image
+    return reader.read(names[0], 0)
 
 
 def _panel_names(folder: str, stems: Sequence[str]) -> tuple[str, ...] | None:

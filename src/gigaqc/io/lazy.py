@@ -260,9 +260,9 @@ def _multiple(own: int, wanted: int, size: int) -> int:
     return min(max(1, wanted // own) * own, size)
 
 
-def slabs(shape: Sequence[int]) -> tuple[int, ...]:
-    """Blocks of an array in C order that lie together in the file, about 1024 x 1024 values."""
-    left, result = _SIDE * _SIDE, []
+def slabs(shape: Sequence[int], values: int = _SIDE * _SIDE) -> tuple[int, ...]:
+    """Blocks of an array in C order that lie together in the file, about so many values each."""
+    left, result = values, []
     for n in reversed([int(s) for s in shape]):
         take = max(1, min(n, left))
         result.append(take)

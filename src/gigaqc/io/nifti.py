@@ -42,7 +42,7 @@ class NiftiReader(OneImage):
         sizes, unit = in_one_unit(
             {d: (z, _UNITS.get(space)) for d, z in zip(("x", "y", "z"), zooms, strict=False)}
         )
-        extra = {}
+        extra = _orientation(header)
         if "t" in dims and zooms[3] > 0:
             extra["repetition_time"] = zooms[3] * _SECONDS.get(time, 1.0)
         return RawImage(
@@ -111,6 +111,19 @@ class NiftiArray:
         if len(data) < count:
             raise ReadError(f"truncated, {len(data)} bytes of pixels where {count} are needed")
         return np.frombuffer(data, self.stored).reshape(self.shape)
+
+
+def _orientation(header: Any) -> dict[str, Any]:
+    """Where voxels lie in the scanner, if the file says so, as it says it."""
+    codes = {name: int(header[name]) for name in ("sform_code", "qform_code")}
+    if not any(codes.values()):
+        return {}
+    shape = [int(n) for n in header.get_data_shape()]
+    parts = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+    about: dict[str, Any] = {"shape": [*shape, 1, 1][:3], **codes}
+    if codes["qform_code"]:
+        about["quaternion"] = [float(header["pixdim"][0]), *(float(header[p]) for p in parts)]
+    return {"affine": header.get_best_affine().tolist(), "nifti": about}
 
 
 def _unpacked(raw: IO[bytes]) -> IO[bytes]:

@@ -56,8 +56,11 @@ def open_image(
     source
         Path or fsspec URL (``file://``, ``s3://``, ``memory://`` ...) of a zarr array or group,
         OME-Zarr 0.1 to 0.5, SpatialData store, TIFF, OME-TIFF, BigTIFF or SVS, NIfTI
-        (``gigaqc[mri]``), IMC ``.mcd`` or ``.txt`` (``gigaqc[imc]``), or a folder or glob of
-        TIFFs with one channel each; or a zarr store, group or array.
+        (``gigaqc[mri]``), IMC ``.mcd`` or ``.txt`` (``gigaqc[imc]``), or a zarr store, group or
+        array. Or several TIFFs that make one image: a folder or glob of them (in natural order,
+        ``frame_2`` before ``frame_10``), or a list of paths in their order. They are channels
+        unless `dims` says otherwise, whose first letter is the files: ``"tyx"`` for a frame in
+        each, ``"tzyx"`` for a stack in each.
     element
         Which of several images, series or acquisitions; `list_images` gives the names.
     level
@@ -183,11 +186,16 @@ def _reader(source: Any) -> tuple[Reader, str]:
         from gigaqc.io.omezarr import ZarrReader
 
         return ZarrReader(source, name=str(source)), str(source)
+    if isinstance(source, (list, tuple)):
+        from gigaqc.io.folder import FolderReader
+
+        files = FolderReader.of_files(source)
+        return files, files.given
     location = locate(source)
     if is_pattern(location):
         from gigaqc.io.folder import FolderReader
 
-        return FolderReader(location), location.given
+        return FolderReader.of(location), location.given
     if is_folder(location):
         return _folder_reader(location), location.given
     return _file_reader(location), location.given
@@ -209,7 +217,7 @@ def _folder_reader(location: Location) -> Reader:
         )
     from gigaqc.io.folder import FolderReader
 
-    return FolderReader(location)
+    return FolderReader.of(location)
 
 
 def _file_reader(location: Location) -> Reader:

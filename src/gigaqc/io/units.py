@@ -49,7 +49,12 @@ def in_one_unit(
     unit = kept.get("x", next(iter(kept.values())))[1]
     result = {}
     for dim, (value, own) in kept.items():
-        if own != unit and own is not None and unit is not None:
-            value = value * _METERS[own] / _METERS[unit]
+        if own is not None and unit is not None:
+            value = in_unit(value, own, unit)
         result[dim] = value
     return result, unit
+
+
+def in_unit(value: float, own: str, wanted: str) -> float:
+    """A length in another unit, both by their full names."""
+    return value if own == wanted else value * _METERS[own] / _METERS[wanted]

@@ -1,13 +1,12 @@
-"""Images written as OME-Zarr 0.5, chunk by chunk, complete or absent."""
+"""Images written as OME-Zarr 0.5, OME-TIFF or NIfTI: chunk by chunk, complete or absent."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
-import shutil
-import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,9 @@ from dask.optimization import cull
 
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names
-from gigaqc.io.location import is_zarr, locate
+from gigaqc.io import nifti_writer, tiff_writer
+from gigaqc.io.location import stem
+from gigaqc.io.staging import checked_target, remove, staged
 from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST = 2048 * 2048  # pixels of a written chunk; larger blocks are split
 _SIDE = 1024
+_TIFF = (".tif", ".tiff")
+_NIFTI = (".nii", ".nii.gz")
 
 
 def write_image(
@@ -37,46 +40,64 @@ def write_image(
     path: str | os.PathLike[str],
     *,
     scale_factors: Sequence[int] | None = None,
+    affine: Any = None,
     overwrite: bool = False,
 ) -> None:
-    """Write an image as OME-Zarr 0.5, *now*, chunk by chunk, with names, pixel size and unit.
+    """Write an image, *now*, chunk by chunk, with names, pixel size and unit.
 
-    The store is written beside `path` under a temporary name and renamed when it is complete, so
-    an interrupted write leaves no store that opens.
+    The suffix of `path` says the format: ``.nii`` and ``.nii.gz`` NIfTI, ``.tif`` and ``.tiff``
+    OME-TIFF, anything else OME-Zarr 0.5. It is written beside `path` under a temporary name and
+    renamed when it is complete, so an interrupted write leaves nothing that opens.
 
     Parameters
     ----------
     image
-        Whatever `gigaqc` takes for an image; its chunks become those of the store (blocks above
-        2048 x 2048 pixels are split).
+        Whatever `gigaqc` takes for an image. Its chunks become those of an OME-Zarr store (blocks
+        above 2048 x 2048 pixels are split); TIFF has tiles of 1024 x 1024.
     path
-        A local folder that does not exist yet, such as ``"out.zarr"``.
+        In a local folder that exists, such as ``"out.zarr"``, ``"out.ome.tif"``, ``"out.nii.gz"``.
     scale_factors
-        Coarser levels, each by this factor in y and x from the one before: ``(2, 2)`` adds levels
-        at half and a quarter, of the mean of 2 x 2 pixels (integers are rounded).
+        OME-Zarr only: coarser levels, each by this factor in y and x from the one before:
+        ``(2, 2)`` adds levels at half and a quarter, of the mean of 2 x 2 pixels (integers are
+        rounded).
+    affine
+        NIfTI only: 4 x 4, from voxel indices (x, y, z) to coordinates in the unit of the image. By
+        default that of the NIfTI file that the image, or what it was computed from, was opened
+        from; without one the file says voxel sizes and no orientation.
     overwrite
-        Replace a zarr store that is there. It stays until the new one is complete, so an image
-        may be written over the store that it is read from.
+        Replace what is there. It stays until the new one is complete, so an image may be written
+        over the file or store that it is read from.
 
     Raises
     ------
     WriteError
-        When there is something already, or it cannot be written; nothing is left behind.
+        When there is something already, it cannot be written, or the format cannot hold the type
+        (OME-TIFF has no integers of 64 bits); nothing is left behind.
     ParameterError
-        When `scale_factors` do not fit the image.
+        When `scale_factors` or `affine` do not fit the image or the format.
+    MissingDependencyError
+        NIfTI without nibabel.
 
     Notes
     -----
-    The image is read once; each coarser level reads the level before it from the store.
+    The image is computed once. Each coarser level reads the level before it from the store; TIFF
+    and NIfTI, which are written from beginning to end, are copied from a temporary store of the
+    same chunks beside `path`, which takes about their size on disk meanwhile.
+
+    What formats do not hold: TIFF and NIfTI know neither bool (0 and 1 as uint8) nor float16
+    (float32). NIfTI has no names of channels; of one channel no axis is written, several are its
+    fifth axis. Time steps and units are kept in seconds, voxel sizes in mm, m or micrometers (any
+    other unit becomes mm). Byte order becomes that of the format, values stay.
     """
     labelled = as_image(image)
-    write_together([labelled], [path], checked_factors(scale_factors, labelled), overwrite)
+    factors = checked_factors(scale_factors, labelled)
+    write_together([labelled], [path], factors, overwrite, affine=affine)
 
 
 def write_labels(
     labels: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write a label image as OME-Zarr 0.5, as `write_image` does images.
+    """Write a label image as OME-Zarr 0.5, OME-TIFF or NIfTI, as `write_image` does images.
 
     Parameters
     ----------
@@ -94,22 +115,94 @@ def write_together(
     factors: tuple[int, ...],
     overwrite: bool,
     *,
+    affine: Any = None,
     labels: bool = False,
 ) -> None:
-    """Write stores, all of them or none: any of them may be what another is read from."""
-    targets = [_checked_target(path, overwrite) for path in paths]
+    """Write files and stores, all or none: any of them may be what another is read from."""
+    files = [
+        _as_file(image, path, factors, affine) for image, path in zip(images, paths, strict=True)
+    ]
+    targets = [
+        checked_target(path, overwrite, store=file is None)
+        for path, file in zip(paths, files, strict=True)
+    ]
     writing = paths[0]
     try:
-        with staged(targets) as folders:
-            ready = settled_together(images)
-            for image, path, folder, target in zip(ready, paths, folders, targets, strict=True):
+        with staged(targets) as places:
+            ready = settled_together(
+                [f.image if f else i for f, i in zip(files, images, strict=True)]
+            )
+            for image, path, file, place, target in zip(
+                ready, paths, files, places, targets, strict=True
+            ):
                 writing = path
-                _write(image, folder, target, factors, labels=labels)
+                if file is None:
+                    _write(image, place, target, factors, labels=labels)
+                else:
+                    _write_file(image, file, place)
     except OSError as error:
         raise WriteError(
             f"path: {os.fspath(writing)!r} could not be written ({error}); make room or change the "
             "folder. Nothing was left behind."
         ) from error
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image as a file from beginning to end: the blocks in their order, and what writes them."""
+
+    image: xr.DataArray
+    blocks: tuple[int, ...]
+    write: Callable[[Iterator[np.ndarray], Path], None]
+
+
+def _as_file(
+    image: xr.DataArray, path: str | os.PathLike[str], factors: Sequence[int], affine: Any
+) -> _File | None:
+    """How an image becomes a TIFF or NIfTI file; None where the path is that of a zarr store."""
+    given = os.fspath(path)
+    suffix = next((s for s in (*_TIFF, *_NIFTI) if str(given).lower().endswith(s)), None)
+    if affine is not None and suffix not in _NIFTI:
+        raise ParameterError(
+            f"affine: goes with NIfTI only, got the path {given!r}; leave it out, or end the path "
+            "in .nii or .nii.gz."
+        )
+    if suffix is None:
+        return None
+    if factors:
+        raise ParameterError(
+            f"scale_factors: got {tuple(factors)}, but only OME-Zarr is written with coarser "
+            f"levels; leave them out, or write {stem(str(given)) + '.zarr'!r}."
+        )
+    if suffix in _NIFTI:
+        fitting = nifti_writer.fitting(image)
+        header = nifti_writer.header_of(fitting, affine)
+        write = partial(nifti_writer.write, header=header, packed=suffix.endswith(".gz"))
+        return _File(fitting, nifti_writer.blocks(fitting.shape), write)
+    fitting = tiff_writer.fitting(image, str(given))
+    return _File(
+        fitting, tiff_writer.blocks(fitting.shape), partial(tiff_writer.write, image=fitting)
+    )
+
+
+def _write_file(image: xr.DataArray, file: _File, place: Path) -> None:
+    """Compute the blocks in any order into a temporary store, and write them in the file's."""
+    import zarr
+
+    store = place.with_suffix(".blocks")
+    try:
+        group = zarr.open_group(str(store), mode="w", zarr_format=3)
+        # Rows of chunks as wide as the image would wait for one another while they are computed.
+        chunks = (*file.blocks[:-1], min(file.blocks[-1], _SIDE))
+        _store_level(settled(image.data), group, "blocks", image.dims, chunks)
+        array: Any = group["blocks"]
+        spans = [
+            [slice(start, start + side) for start in range(0, n, side)]
+            for n, side in zip(image.shape, file.blocks, strict=True)
+        ]
+        file.write((np.asarray(array[span]) for span in itertools.product(*spans)), place)
+    finally:
+        remove(store)
 
 
 def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
@@ -133,34 +226,6 @@ def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
     return ready
 
 
-@contextlib.contextmanager
-def staged(targets: Sequence[Path], inside: Path | None = None) -> Iterator[list[Path]]:
-    """Folders to write into, which become the targets once the block has ended without an error.
-
-    They lie beside the targets, or `inside` a folder of the same file system. What was at a target
-    stays until all are complete.
-    """
-    folders = [
-        (inside or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-        for target in targets
-    ]
-    try:
-        yield folders
-        _move_in_place(folders, targets)
-    finally:
-        for folder in folders:
-            remove(folder)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder into which tasks that were running when another failed may still write."""
-    for _ in range(100):
-        if not folder.exists():
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
-
-
 def checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple[int, ...]:
     """Refuse factors that are no whole numbers from 2, or that leave no pixel."""
     checked = tuple(factors or ())
@@ -174,44 +239,6 @@ def checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple
             f"scale_factors: {checked} shrink {smallest} pixels to nothing; pass fewer levels."
         )
     return checked
-
-
-def _checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    location = locate(path)
-    if not location.local:
-        raise WriteError(
-            f"path: {location.given!r} is a URL; write to a local folder and upload it, only there "
-            "can a store be complete or absent."
-        )
-    target = Path(os.path.abspath(location.path))
-    if not target.parent.is_dir():
-        raise WriteError(f"path: the folder {str(target.parent)!r} does not exist; create it.")
-    if not os.path.lexists(target):
-        return target
-    if not overwrite:
-        raise WriteError(f"path: {location.given!r} exists; pass overwrite=True to replace it.")
-    if not target.is_dir() or (any(target.iterdir()) and not is_zarr(location)):
-        raise WriteError(
-            f"path: {location.given!r} is no zarr store and is not replaced; remove it."
-        )
-    return target
-
-
-def _move_in_place(folders: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Rename what is complete to its place; what was there is removed once all are."""
-    replaced = [(t, f.with_suffix(".old")) for f, t in zip(folders, targets, strict=True)]
-    replaced = [(target, old) for target, old in replaced if target.exists()]
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for source, place in [*replaced, *zip(folders, targets, strict=True)]:
-            os.rename(source, place)
-            moved.append((source, place))
-    except BaseException:
-        for source, place in reversed(moved):
-            os.rename(place, source)
-        raise
-    for _, old in replaced:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(
@@ -258,22 +285,39 @@ def write_levels(
     return shapes
 
 
-def _store_level(level: da.Array, group: zarr.Group, name: str, dims: Sequence[Any]) -> None:
+def _store_level(
+    level: da.Array,
+    group: zarr.Group,
+    name: str,
+    dims: Sequence[Any],
+    chunks: tuple[int, ...] | None = None,
+) -> None:
+    array = new_array(group, name, level, dims, chunks)
+    # Blocks that cover whole chunks, so that no two tasks write to one.
+    blocks = level.rechunk(array.chunks)
+    stored = da.store(blocks, array, lock=False, return_stored=False, compute=False)
+    in_strips(stored).compute()
+
+
+def new_array(
+    group: zarr.Group,
+    name: str,
+    level: da.Array,
+    dims: Sequence[Any],
+    chunks: tuple[int, ...] | None = None,
+) -> Any:
+    """An array in a group for what `level` will be."""
     from zarr.codecs import BloscCodec
 
-    chunks = _regular_chunks(level)
-    array: Any = group.create_array(
+    return group.create_array(
         name,
         shape=level.shape,
         dtype=level.dtype.newbyteorder("="),
-        chunks=chunks,
+        chunks=_regular_chunks(level) if chunks is None else chunks,
         # Smaller than zstd alone on images, floats above all, and three times as fast.
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
         dimension_names=[str(d) for d in dims],
     )
-    # Blocks that cover whole chunks, so that no two tasks write to one.
-    blocks = da.store(level.rechunk(chunks), array, lock=False, return_stored=False, compute=False)
-    in_strips(blocks).compute()
 
 
 def _regular_chunks(level: da.Array) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def gram_values(frames: npt.ArrayLike, degree: int) -> Floats:
     return np.stack(columns, axis=-1)
 
 
+@lru_cache(maxsize=1024)
 def frame_steps(before: int, frames: int, degree: int) -> Steps:
     """How to add `frames` frames to the `before` ones that precede them without a gap."""
     n = np.arange(before, before + frames, dtype="f8")
@@ -117,10 +119,12 @@ def gram_mixes(start: int, frames: int, total: int, degree: int) -> Floats:
     return mixes
 
 
-def series_steps(before: int, after: int, degree: int) -> Steps:
+@lru_cache(maxsize=1024)
+def series_steps(before: int, after: int, degree: int) -> tuple[Steps, Steps]:
     """How to add to the fit of `before` frames that of the `after` ones that follow it.
 
-    Each coefficient of the second fit is a row that is added to the first.
+    Each coefficient of the second fit is a row that is added to the first: here that of the mean,
+    from which a difference of references is to be taken, and the others.
     """
     total = before + after
     norms, mixes = gram_norms(before, degree), gram_mixes(0, before, total, degree)
@@ -135,7 +139,10 @@ def series_steps(before: int, after: int, degree: int) -> Steps:
             norms[k] = norm
             row[k + 1 :] -= row[k] * mixes[k, k + 1 :]
             mixes[k, k + 1 :] += gain[k] * row[k + 1 :]
-    return Steps(rows, gains, weights)
+    return (
+        Steps(rows[:1], gains[:1], weights[:1]),
+        Steps(rows[1:], gains[1:], weights[1:]),
+    )
 
 
 def place(k: int, j: int) -> int:
@@ -182,15 +189,16 @@ def add_frames(
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_CONTRACT)
 def _two_frames(row, row_2, reference, b0, b1, b2, squares, x, s, w, x_2, s_2, w_2):
     """Two frames at a time, so that the sums are fetched and put back once for both."""
-    x1, x2, s0, s1, s2 = x[1], x[2], s[0], s[1], s[2]
-    x1_2, x2_2, s0_2, s1_2, s2_2 = x_2[1], x_2[2], s_2[0], s_2[1], s_2[2]
+    x0, x1, x2, s0, s1, s2 = x[0], x[1], x[2], s[0], s[1], s[2]
+    x0_2, x1_2, x2_2 = x_2[0], x_2[1], x_2[2]
+    s0_2, s1_2, s2_2 = s_2[0], s_2[1], s_2[2]
     for i in range(row.shape[0]):
         y = np.float64(row[i]) - reference[i]
         y_2 = np.float64(row_2[i]) - reference[i]
         b = b0[i]
-        y -= b
+        y -= x0 * b
         b += s0 * y
-        y_2 -= b
+        y_2 -= x0_2 * b
         b0[i] = b + s0_2 * y_2
         b = b1[i]
         y -= x1 * b

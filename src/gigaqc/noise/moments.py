@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from gigaqc.kernels import detrend
 from gigaqc.kernels.detrend import Floats
+
+_PART = 1 << 14
 
 
 class DetrendedMoments:
@@ -64,22 +68,22 @@ class DetrendedMoments:
         if not self.frames:
             both.start = other.start
         gaps = self.norms is not None or other.norms is not None
-        if gaps:
+        if gaps and other.norms is None:
             other = other.copy()
-            for state in (both, other):
-                state._divide()
-        shift = np.nan_to_num(other.reference - both.reference)
+            other._divide()
+        moved = np.nan_to_num(both.reference - other.reference)
         both.reference = np.where(np.isnan(both.reference), other.reference, both.reference)
-        rows = other.fit.copy()
-        rows[0] += shift
         if gaps:
+            both._divide()
+            rows = other.fit.copy()
+            rows[0] -= moved
             detrend.add_fits(
                 other.norms, other.mixes, rows, both.norms, both.mixes, both.fit, both.squares
             )
         else:
-            steps = detrend.series_steps(self.frames, other.frames, self.degree)
-            nothing = np.zeros_like(both.squares)
-            detrend.add_frames(rows, nothing, steps, both.fit, both.squares)
+            first, rest = detrend.series_steps(self.frames, other.frames, self.degree)
+            detrend.add_frames(other.fit[:1], moved, first, both.fit, both.squares)
+            detrend.add_frames(other.fit[1:], np.zeros_like(moved), rest, both.fit, both.squares)
         both.squares += other.squares
         both.frames += other.frames
         return both
@@ -93,6 +97,18 @@ class DetrendedMoments:
         made.norms = None if self.norms is None else self.norms.copy()
         made.mixes = None if self.mixes is None else self.mixes.copy()
         return made
+
+    def parts(self) -> Iterator[tuple[slice, DetrendedMoments]]:
+        """The same of few pixels at a time, for arithmetic that stays in the cache."""
+        for first in range(0, len(self.squares), _PART):
+            part = slice(first, first + _PART)
+            few = DetrendedMoments(0, self.start, self.total, self.degree)
+            few.frames = self.frames
+            few.reference, few.squares = self.reference[part], self.squares[part]
+            few.fit = self.fit[:, part]
+            few.norms = None if self.norms is None else self.norms[:, part]
+            few.mixes = None if self.mixes is None else self.mixes[:, part]
+            yield part, few
 
     def _divide(self) -> None:
         """Give each pixel polynomials of its own, because values are missing."""
@@ -135,6 +151,8 @@ class DetrendedMoments:
         norms = self.norms
         if norms is None:
             norms = detrend.gram_norms(self.frames, self.degree)[:, None]
-        energy = (norms * self.fit**2).sum(axis=0)
+        energy = self.squares.copy()
+        for norm, coefficients in zip(norms, self.fit, strict=True):
+            energy += norm * coefficients**2
         with np.errstate(invalid="ignore", divide="ignore"):  # pixels without valid frames
-            return np.abs(self.reference) + np.sqrt((energy + self.squares) / self.counts)
+            return np.abs(self.reference) + np.sqrt(energy / self.counts)

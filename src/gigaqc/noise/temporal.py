@@ -81,9 +81,9 @@ def tsnr_map(
     drifts: residuals are summed, and not taken from sums of squares of the values. Integers beyond
     2^53 are rounded to float64.
 
-    ukat's map (`Tsnr`) divides the intercept, which lies one step before the first frame: 2 %, and
-    up to 18 %, off the mean of the series. ``baseline="intercept", invalid="zero"`` gives its
-    numbers.
+    ukat's map (`Tsnr`) divides the intercept of its quadratic, which lies one step before the first
+    frame and so scatters about the mean by about ``3 / (tsnr * sqrt(T))`` of it.
+    ``baseline="intercept", invalid="zero"`` gives its numbers.
 
     Sources: Hutton et al., NeuroImage 57, 2011 (detrending); ukat.
 
@@ -104,7 +104,7 @@ def tsnr_map(
     values = _within(states.map(_tsnr, detrend, ddof, baseline, name="tsnr"), inside)
     if invalid == "zero":
         values = values.where(values <= _UKAT_LIMIT, 0.0)
-    return _like(values.rename("tsnr"), series, dims)
+    return _like(values, series, dims)
 
 
 def temporal_statistics(
@@ -223,7 +223,7 @@ def tsnr_summary(
     lazy = as_image(source, argument="series")
     masks = dict(mask) if isinstance(mask, Mapping) else {"": mask}
     within = {
-        str(name): None if one is None else _mask_of(one, lazy, np.ndim(source))
+        str(name): None if one is None else _mask_of(one, lazy, _has_channels(source, None))
         for name, one in masks.items()
     }
     values = lazy.compute()
@@ -278,7 +278,7 @@ def _states(
     _whole(ddof, "ddof", 1)
     inside = None
     if mask is not None:
-        within = _mask_of(mask, image, np.ndim(series) - 1)
+        within = _mask_of(mask, image, _has_channels(series, dims))
         if "t" in within.dims:
             image = image.where(within)
         else:
@@ -300,23 +300,25 @@ def _whole(value: Any, name: str, example: int) -> int:
     return int(value)
 
 
-def _mask_of(mask: Any, image: xr.DataArray, ndim: int) -> xr.DataArray:
-    """The mask of a series or a map whose map has `ndim` dims, as the caller knows it.
+def _mask_of(mask: Any, image: xr.DataArray, channels: bool) -> xr.DataArray:
+    """The mask of a series or a map, where an array without labels may have all dims of the map.
 
-    Arrays without labels may have all dims of the map.
+    `channels` says whether the caller's has an axis of them.
     """
-    own = [d for d in image.dims if d != "t"]
-    if ndim < len(own):
-        own.remove("c")
+    own = [d for d in image.dims if d != "t" and (d != "c" or channels)]
     if not isinstance(mask, xr.DataArray) and 2 < np.ndim(mask) == len(own):
         mask = xr.DataArray(mask, dims=own)
     return as_mask(mask, image)
 
 
+def _has_channels(source: Any, dims: str | Sequence[str] | None) -> bool:
+    own = getattr(source, "dims", None) if dims is None else dims
+    return np.ndim(source) != 2 if own is None else "c" in own
+
+
 def _like(result: xr.DataArray, source: Any, dims: str | Sequence[str] | None) -> xr.DataArray:
     """Without the channel axis that the series did not have."""
-    own = getattr(source, "dims", ("c",) * (np.ndim(source) == 3)) if dims is None else dims
-    return result if "c" in own else result.isel(c=0, drop=True)
+    return result if _has_channels(source, dims) else result.isel(c=0, drop=True)
 
 
 def _mean(moments: DetrendedMoments) -> np.ndarray:
@@ -328,9 +330,15 @@ def _count(moments: DetrendedMoments) -> np.ndarray:
 
 
 def _std(moments: DetrendedMoments, detrend: int, ddof: int) -> np.ndarray:
-    return temporal.residual_std(moments.squares, moments.counts, moments.scales, detrend, ddof)
+    std = np.empty(len(moments.squares))
+    for part, few in moments.parts():
+        std[part] = temporal.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
+    return std
 
 
 def _tsnr(moments: DetrendedMoments, detrend: int, ddof: int, baseline: str) -> np.ndarray:
-    value = moments.means if baseline == "mean" else moments.before_first
-    return temporal.temporal_snr(value, _std(moments, detrend, ddof))
+    std = _std(moments, detrend, ddof)
+    for part, few in moments.parts():
+        value = few.means if baseline == "mean" else few.before_first
+        std[part] = temporal.temporal_snr(value, std[part])
+    return std

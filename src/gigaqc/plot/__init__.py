@@ -1,4 +1,4 @@
-"""Pictures of results (``gq.pl``): thumbnails, histograms, correlations, tile maps, clusters.
+"""Pictures of results (``gq.pl``): thumbnails, histograms, correlations, tiles, clusters, maps.
 
 Every function takes results and never reads a pixel beyond a thumbnail. One that draws a single
 axes takes ``ax=`` and returns it; without ``ax`` it makes a figure with `matplotlib.pyplot`, as a
@@ -12,6 +12,8 @@ from gigaqc.plot.clusters import (
     cluster_scatter,
     clusters,
 )
+from gigaqc.plot.maps import compare_maps, map
+from gigaqc.plot.noise import mixture
 from gigaqc.plot.results import (
     DIVERGING,
     SEQUENTIAL,
@@ -36,10 +38,13 @@ __all__ = [
     "cluster_profile",
     "cluster_scatter",
     "clusters",
+    "compare_maps",
     "contrast_limits",
     "correlation",
     "histograms",
     "joint_histogram",
+    "map",
+    "mixture",
     "photon_transfer",
     "printable",
     "summary",

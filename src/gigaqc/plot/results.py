@@ -418,9 +418,13 @@ def _mark_levels(ax: Axes, results: Any, name: str) -> None:
             ax.axvline(level, linestyle=style, color="0.5", linewidth=1.2)
 
 
-def colour_bar(ax: Axes, image: Any, label: str) -> None:
-    """A scale beside an axes."""
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85)
+def colour_bar(
+    ax: Axes, image: Any, label: str, *, extend: str = "neither", beside: Any = None
+) -> None:
+    """A scale beside an axes, or `beside` several; `extend` says at which ends values go on."""
+    bar = ax.figure.colorbar(
+        image, ax=ax if beside is None else list(beside), shrink=0.85, extend=extend
+    )
     bar.set_label(label)
     if bar.solids is not None:
         bar.solids.set_rasterized(True)  # one small picture, not 256 polygons, in SVG and PDF

@@ -41,6 +41,7 @@ def photon_transfer(found: Any, ax: Axes | None = None) -> Axes:
     names = ("mean_bins", "variance_bins", "in_fit", "slope", "intercept", "gain", "reason")
     if not all(name in getattr(found, "data_vars", ()) for name in names):
         raise ParameterError("found: no result of gq.gain_map; pass what that gives.")
+    found = found.squeeze([d for d in found["gain"].dims if found.sizes[d] == 1], drop=True)
     if found["gain"].ndim:
         dims = ", ".join(map(str, found["gain"].dims))
         raise ParameterError(
@@ -55,10 +56,11 @@ def photon_transfer(found: Any, ax: Axes | None = None) -> Axes:
     if not drawn.any():
         say(ax, "no bin has enough pixels")
         return ax
-    for inside, label, style in (
+    styles: tuple[tuple[np.ndarray, str, dict[str, Any]], ...] = (
         (drawn & ~fitted, "left out", {"facecolors": "none", "edgecolors": _OTHER}),
         (drawn & fitted, "in the fit", {"color": _FITTED}),
-    ):
+    )
+    for inside, label, style in styles:
         if inside.any():
             ax.scatter(x[inside], y[inside], s=22, label=f"{inside.sum()} bins {label}", **style)
     _draw_line(ax, numbers, x[drawn], x[drawn & fitted])

@@ -1,8 +1,4 @@
-"""The same functions on elements of SpatialData (``gq.spatial``).
-
-Each returns the ``SpatialData`` that it was given. Results are written to the store that backs it,
-chunk by chunk and complete or absent; without a store they are lazy elements in memory.
-"""
+"""Elements of SpatialData: read as images, and written complete or absent."""
 
 from __future__ import annotations
 
@@ -10,15 +6,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import xarray as xr
 
-from gigaqc import clusters, preprocess
 from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
-from gigaqc.io.write import checked_factors, settled_together, staged, write_levels
+from gigaqc.io.staging import staged
+from gigaqc.io.write import checked_factors, settled_together, write_levels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -31,136 +27,8 @@ Layers = str | Sequence[str]
 Chunks = int | Sequence[int] | None
 
 
-def pixel_clustering_preprocess(
-    sdata: SpatialData,
-    img_layer: Layers,
-    output_layer: Layers,
-    channels: Any = None,
-    q: float | None = 99,
-    q_sum: float | None = 5,
-    q_post: float | None = 99.9,
-    sigma: float | Sequence[float | None] | None = 2,
-    norm_sum: bool = True,
-    chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
-    overwrite: bool = False,
-    *,
-    cap: float | None = None,
-    pool: Literal["mean", "exact"] = "mean",
-) -> SpatialData:
-    """`gigaqc.pixel_clustering_preprocess` of image elements; runs now where there is a store.
-
-    Parameters
-    ----------
-    sdata
-        Holds the elements.
-    img_layer, output_layer
-        Names of the image elements to prepare, and of those that are made; one, or lists of the
-        same length.
-    channels, q, q_sum, q_post, sigma, norm_sum, cap, pool
-        As in `gigaqc.pixel_clustering_preprocess`.
-    chunks
-        Of the result: one number for y and x, or one for each of the last axes, such as (y, x) or
-        (c, y, x); by default those of the image.
-    scale_factors
-        Coarser levels, each by this factor from the one before.
-    overwrite
-        Replace elements of that name. They stay until the new ones are complete, so that a layer
-        may replace itself.
-
-    Returns
-    -------
-    SpatialData
-        `sdata`, with the new elements: float32, with the transformations of the images and the
-        names of their channels.
-
-    Raises
-    ------
-    ElementError
-        When there is no such image element.
-    WriteError
-        When a name is taken and not `overwrite`, before anything is computed; or when the store
-        cannot be written, or is of zarr 2.
-    ParameterError
-        Lists that do not fit; and as `gigaqc.pixel_clustering_preprocess`.
-    """
-    layers, outputs = _names(img_layer, output_layer)
-    elements = _images(sdata, layers)
-    _check_outputs(sdata, outputs, "images", overwrite)
-    form = _Form.of(elements, chunks, scale_factors)
-    results = preprocess.pixel_clustering_preprocess(
-        elements, channels=channels, q=q, q_sum=q_sum, q_post=q_post, sigma=sigma,
-        norm_sum=norm_sum, cap=cap, pool=pool,
-    )  # fmt: skip
-    systems = [_transformations(sdata, layer) for layer in layers]
-    _add(sdata, "images", outputs, results, form, systems)
-    return sdata
-
-
-def cluster_pixels(
-    sdata: SpatialData,
-    img_layer: Layers,
-    output_layer: Layers,
-    n_clusters: int,
-    *,
-    method: Literal["gmm", "kmeans", "flowsom"] = "gmm",
-    channels: Any = None,
-    mask: Any = None,
-    fraction: float = 0.1,
-    seed: int = 0,
-    chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
-    overwrite: bool = False,
-) -> SpatialData:
-    """`gigaqc.cluster_pixels` of image elements, as labels elements. Runs now.
-
-    Parameters
-    ----------
-    sdata
-        Holds the elements.
-    img_layer, output_layer
-        Names of the image elements, and of the labels elements that are made; one, or lists of the
-        same length, whose pixels get one model.
-    n_clusters, method, channels, mask, fraction, seed
-        As in `gigaqc.cluster_pixels`.
-    chunks, scale_factors, overwrite
-        As in `pixel_clustering_preprocess`.
-
-    Returns
-    -------
-    SpatialData
-        `sdata`, with the labels elements, in the transformations of the images. The profile of the
-        clusters (cluster by channel) is in ``sdata.attrs["gigaqc"][output]``, with the method.
-
-    Raises
-    ------
-    ElementError, WriteError, ParameterError
-        As `pixel_clustering_preprocess` and `gigaqc.cluster_pixels`.
-    """
-    layers, outputs = _names(img_layer, output_layer)
-    elements = _images(sdata, layers)
-    _check_outputs(sdata, outputs, "labels", overwrite)
-    form = _Form.of(elements, chunks, scale_factors)
-    found = clusters.cluster_pixels(
-        elements, n_clusters, method=method, channels=channels, mask=mask, fraction=fraction,
-        seed=seed,
-    )  # fmt: skip
-    systems = [_transformations(sdata, layer) for layer in layers]
-    _add(sdata, "labels", outputs, list(found.labels), form, systems)
-    about = {
-        "method": method,
-        "profile": {str(c): _as_json(means.to_dict()) for c, means in found.profile.iterrows()},
-        "pixels": {str(c): int(n) for c, n in found.sizes.items()},
-    }
-    known = sdata.attrs.get("gigaqc", {})
-    sdata.attrs["gigaqc"] = {**known, **dict.fromkeys(outputs, about)}
-    if sdata.is_backed():
-        sdata.write_attrs()
-    return sdata
-
-
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """How elements are laid out."""
 
     sides: tuple[int, ...]
@@ -169,7 +37,7 @@ class _Form:
     @classmethod
     def of(
         cls, elements: Sequence[xr.DataArray], chunks: Chunks, factors: Sequence[int] | None
-    ) -> _Form:
+    ) -> Form:
         """What the caller gave, checked."""
         for element in elements:
             checked = checked_factors(factors, element)
@@ -193,9 +61,16 @@ def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _as_json(means: Mapping[Any, float]) -> dict[str, float | None]:
+def as_json(means: Mapping[Any, float]) -> dict[str, float | None]:
     """JSON knows no NaN, which is the mean of a cluster without pixels."""
     return {str(c): None if np.isnan(mean) else float(mean) for c, mean in means.items()}
+
+
+def note(sdata: SpatialData, about: Mapping[str, Any]) -> None:
+    """Keep what is known of new elements in ``sdata.attrs["gigaqc"]``, and in the store."""
+    sdata.attrs["gigaqc"] = {**sdata.attrs.get("gigaqc", {}), **about}
+    if sdata.is_backed():
+        sdata.write_attrs()
 
 
 def _spatialdata() -> Any:
@@ -208,9 +83,10 @@ def _spatialdata() -> Any:
     return spatialdata
 
 
-def _names(img_layer: Layers, output_layer: Layers) -> tuple[list[str], list[str]]:
-    layers = _listed_names("img_layer", img_layer)
-    outputs = _listed_names("output_layer", output_layer)
+def names_of(img_layer: Layers, output_layer: Layers) -> tuple[list[str], list[str]]:
+    """Names of image elements, and as many of the elements that are made of them."""
+    layers = listed_names("img_layer", img_layer)
+    outputs = listed_names("output_layer", output_layer)
     if len(layers) != len(outputs) or not layers:
         raise ParameterError(
             f"output_layer: got {len(outputs)} names for {len(layers)} image layers; pass one for "
@@ -219,7 +95,8 @@ def _names(img_layer: Layers, output_layer: Layers) -> tuple[list[str], list[str
     return layers, outputs
 
 
-def _listed_names(argument: str, given: Any) -> list[str]:
+def listed_names(argument: str, given: Any) -> list[str]:
+    """One name or a list of them, as a list of different names."""
     names = list(given) if isinstance(given, (list, tuple)) else [given]
     if not all(isinstance(name, str) for name in names):
         raise ParameterError(f"{argument}: got {given!r}; pass a name, or a list of names.")
@@ -229,7 +106,8 @@ def _listed_names(argument: str, given: Any) -> list[str]:
     return names
 
 
-def _images(sdata: SpatialData, layers: Sequence[str]) -> list[xr.DataArray]:
+def images_of(sdata: SpatialData, layers: Sequence[str]) -> list[xr.DataArray]:
+    """The image elements of these names, at full resolution."""
     there = listed(list(sdata.images)) or "none"
     for layer in layers:
         for kind in _KINDS[1:]:
@@ -242,7 +120,7 @@ def _images(sdata: SpatialData, layers: Sequence[str]) -> list[xr.DataArray]:
     return [as_image(sdata.images[layer]) for layer in layers]
 
 
-def _check_outputs(sdata: SpatialData, outputs: Sequence[str], kind: str, overwrite: bool) -> None:
+def check_outputs(sdata: SpatialData, outputs: Sequence[str], kind: str, overwrite: bool) -> None:
     """Refuse what could not be written, before anything is computed."""
     held = set(_held(sdata))
     for output in outputs:
@@ -286,18 +164,19 @@ def _check_store(store: Path) -> None:
         raise WriteError(f"sdata: no permission to write into {str(store)!r}; change its mode.")
 
 
-def _transformations(sdata: SpatialData, layer: str) -> dict[str, Any]:
+def transformations_of(sdata: SpatialData, layer: str) -> dict[str, Any]:
+    """Where an image lies, by coordinate system."""
     from spatialdata.transformations import get_transformation
 
     return dict(get_transformation(sdata.images[layer], get_all=True))
 
 
-def _add(
+def add(
     sdata: SpatialData,
     kind: str,
     names: Sequence[str],
     images: Sequence[xr.DataArray],
-    form: _Form,
+    form: Form,
     systems: Sequence[Mapping[str, Any]],
 ) -> None:
     """Put elements into the store, if there is one, and into the SpatialData: all or none."""

@@ -1,0 +1,87 @@
+"""Files and stores that are complete or absent: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gigaqc.errors import WriteError
+from gigaqc.io.location import is_zarr, locate
+
+
+@contextlib.contextmanager
+def staged(targets: Sequence[Path], inside: Path | None = None) -> Iterator[list[Path]]:
+    """Paths to write to, which become the targets once the block has ended without an error.
+
+    They lie beside the targets, or `inside` a folder of the same file system; the caller makes
+    files or folders of them. What was at a target stays until all are complete.
+    """
+    partial = [
+        (inside or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+        for target in targets
+    ]
+    try:
+        yield partial
+        _move_in_place(partial, targets)
+    finally:
+        for path in partial:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder into which tasks that were running may still write."""
+    for _ in range(100):
+        if not os.path.lexists(path):
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.05)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def checked_target(path: str | os.PathLike[str], overwrite: bool, *, store: bool) -> Path:
+    """The place of a file, or of a zarr `store`, that can be written to; raises WriteError."""
+    location = locate(path)
+    what = "store" if store else "file"
+    if not location.local:
+        raise WriteError(
+            f"path: {location.given!r} is a URL; write to a local folder and upload it, only there "
+            f"can a {what} be complete or absent."
+        )
+    target = Path(os.path.abspath(location.path))
+    if not target.parent.is_dir():
+        raise WriteError(f"path: the folder {str(target.parent)!r} does not exist; create it.")
+    if not os.path.lexists(target):
+        return target
+    if not overwrite:
+        raise WriteError(f"path: {location.given!r} exists; pass overwrite=True to replace it.")
+    if store and (not target.is_dir() or (any(target.iterdir()) and not is_zarr(location))):
+        raise WriteError(
+            f"path: {location.given!r} is no zarr store and is not replaced; remove it."
+        )
+    if not store and target.is_dir():
+        raise WriteError(f"path: {location.given!r} is a folder and is not replaced; remove it.")
+    return target
+
+
+def _move_in_place(partial: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename what is complete to its place; what was there is removed once all are."""
+    replaced = [(t, p.with_suffix(".old")) for p, t in zip(partial, targets, strict=True)]
+    replaced = [(target, old) for target, old in replaced if os.path.lexists(target)]
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, place in [*replaced, *zip(partial, targets, strict=True)]:
+            os.rename(source, place)
+            moved.append((source, place))
+    except BaseException:
+        for source, place in reversed(moved):
+            os.rename(place, source)
+        raise
+    for _, old in replaced:
+        remove(old)

@@ -1,0 +1,16 @@
+"""The same functions on elements of SpatialData (``gq.spatial``).
+
+Each returns the ``SpatialData`` that it was given. Results are written to the store that backs it,
+chunk by chunk and complete or absent; without a store they are lazy elements in memory.
+"""
+
+from gigaqc.spatial.noise import gain_map, isnr_map, tsnr_map
+from gigaqc.spatial.pixels import cluster_pixels, pixel_clustering_preprocess
+
+__all__ = [
+    "cluster_pixels",
+    "gain_map",
+    "isnr_map",
+    "pixel_clustering_preprocess",
+    "tsnr_map",
+]
