@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from gigaqc import series as graphs
 from gigaqc import testing
 from gigaqc.errors import ImageError, MaskError, ParameterError
 from gigaqc.image import as_image
+from gigaqc.noise import temporal
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 
 EPS = np.finfo("f8").eps
@@ -312,6 +314,10 @@ def test_summary_by_mask() -> None:
     assert found.loc[("0", "none"), "n"] == 0 and np.isnan(found.loc[("0", "none"), "mean"])
     single = gq.tsnr_summary(x, dims="tzyx", mask=volume)
     assert single.loc["0"].equals(found.loc[("0", "roi")])
+
+
+def test_the_examples() -> None:
+    assert doctest.testmod(temporal).failed == 0
 
 
 SERIES = np.zeros((4, 5, 6), "u2")

@@ -144,9 +144,9 @@ def temporal_statistics(
     --------
     >>> import numpy as np, gigaqc as gq
     >>> series = np.array([9, 11, 9, 11], dtype="u2").reshape(4, 1, 1)
-    >>> found = gq.temporal_statistics(series, dims="tyx", detrend=0)
-    >>> [float(found[name]) for name in ("mean", "std", "n_frames", "tsnr")]
-    [10.0, 1.0, 4.0, 10.0]
+    >>> found = gq.temporal_statistics(series, dims="tyx", detrend=0).compute()
+    >>> [found[name].values.item() for name in ("mean", "std", "n_frames", "tsnr")]
+    [10.0, 1.0, 4, 10.0]
     """
     states, inside = _states(series, detrend, ddof, mask, dims)
     counts = states.map(_count, name="n-frames", dtype="i8")
