@@ -60,10 +60,9 @@ def isnr(
         Over ``c``: ``isnr`` (higher is better), ``signal``, ``noise`` and ``threshold`` (the
         largest intensity of the noise class) in units of the image, ``relative_error`` (what the
         width of histogram bins adds to `isnr`, 0 where each bin is one value), ``converged`` (bool,
-        of the mixture). Over (``c``,
-        ``component``), by ascending mean: ``component_mean``, ``component_variance``,
-        ``component_weight``. Over ``bin`` and ``edge``: ``counts`` and ``edges``, a histogram with
-        bins of their own width for `gq.pl.mixture`.
+        of the mixture). Over (``c``, ``component``), by ascending mean: ``component_mean``,
+        ``component_variance``, ``component_weight``. Over ``bin`` and ``edge``: ``counts`` and
+        ``edges``, a histogram with bins of their own width for `gq.pl.mixture`.
 
         NaN for a channel that is empty or constant; infinite where the noise is 0, as where a file
         has its background set to one value: then mark noise by `noise_mask`. Components beyond
