@@ -29,7 +29,8 @@ import gigaqc as gq
 PEER = """
 import sys, time, numpy as np
 from ukat.qa.snr import Isnr
-volume = np.load(sys.argv[1])
+# Given whole numbers, scikit-learn 1.9 cuts the log probabilities that it predicts by.
+volume = np.load(sys.argv[1]).astype("f8")
 for _ in range(int(sys.argv[2])):
     start = time.perf_counter()
     found = Isnr(volume, np.eye(4))

@@ -8,6 +8,7 @@ and ``attrs["unit"]``.
 from __future__ import annotations
 
 import os
+import uuid
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -168,7 +169,8 @@ def _as_dataarray(source: Any, argument: str) -> xr.DataArray | None:
 def _chunked(image: xr.DataArray) -> xr.DataArray:
     if isinstance(image.data, da.Array):
         return image
-    return image.chunk(_default_chunks(image.dims, image.shape))
+    # A random token, because hashing the content would read every pixel.
+    return image.chunk(_default_chunks(image.dims, image.shape), token=uuid.uuid4().hex)
 
 
 def _finest_level(tree: xr.DataTree, argument: str) -> xr.DataArray:

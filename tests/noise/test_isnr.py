@@ -27,15 +27,16 @@ from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 RICIAN = math.sqrt(2 - math.pi / 2)
 
 
-def peer(values: np.ndarray, k: int = 3) -> tuple[float, float]:
+def peer(values: np.ndarray, k: int = 3, tolerance: float = 1e-3) -> tuple[float, float]:
     """iSNR and threshold by scikit-learn on all values: the best bound of five starts."""
-    return cached_peer(values.astype("f8").tobytes(), k)
+    return cached_peer(values.astype("f8").tobytes(), k, tolerance)
 
 
 @functools.cache
-def cached_peer(values: bytes, k: int) -> tuple[float, float]:
+def cached_peer(values: bytes, k: int, tolerance: float) -> tuple[float, float]:
     x = np.frombuffer(values, "f8")[:, None]
-    model = BayesianGaussianMixture(n_components=k, n_init=5, max_iter=1000, random_state=0)
+    options = {"n_init": 5, "max_iter": 5000, "tol": tolerance, "random_state": 0}
+    model = BayesianGaussianMixture(n_components=k, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         noisy = model.fit(x).predict(x) == np.argmin(model.means_)
@@ -97,6 +98,7 @@ def test_variables_and_formula() -> None:
     assert found["isnr"].dims == ("c",)
     assert found["component_mean"].dims == ("c", "component")
     assert found["component"].values.tolist() == [1, 2, 3, 4]
+    assert found["converged"].values.tolist() == [True, True]
     assert found.attrs["exact"] and found.attrs["factor"] == RICIAN
     np.testing.assert_allclose(found["component_weight"].sum("component"), 1)
     assert (found["component_mean"].diff("component") > 0).all()
@@ -199,7 +201,7 @@ def test_masks_of_all_dims_and_of_nothing() -> None:
     assert np.isnan(nothing["isnr"]).all() and np.isnan(nothing["noise"]).all()
     assert float(nothing["signal"][0]) == pytest.approx(values.mean())
     everything = gq.isnr(labelled(values), noise_mask=np.ones((30, 40), bool)).compute()
-    assert np.isnan(everything["isnr"]).all()
+    assert np.isnan(everything["isnr"]).all() and not everything["converged"].any()
 
 
 # ---- reads ---------------------------------------------------------------------------------------
@@ -360,16 +362,32 @@ def test_errors() -> None:
 
 @dataclass(frozen=True)
 class Volume:
-    """A file, and what scikit-learn 1.9 says of all its voxels (three components, five starts)."""
+    """A file, and what scikit-learn 1.9 says of all its voxels (three components, five starts).
+
+    Where `tolerance` is not its default, that stops before it has converged: from five starts of
+    the volume without background it says 4.91 to 5.18, and 5.369 to 5.379 when it goes on.
+    """
 
     path: str
     isnr: float
     threshold: float
-    quick: bool = False
+    tolerance: float = 1e-3
 
 
 KIDNEY = "mri_kidney_ukat/00720__Magnitude_ims__B0_map_dual_echo_e{}.nii.gz"
-VOLUMES = (Volume("mri_spinalcord_sct/t2.nii.gz", 6.43452, 111, quick=True),)
+VOLUMES = (
+    Volume("mri_nibabel/functional.nii", 5.36874, 2583.4, tolerance=1e-7),
+    Volume("mri_nibabel/anatomical.nii", 3.58179, 16253),
+    Volume("mri_nibabel/example4d.nii.gz", 50383.8, 2),
+    Volume("mri_spinalcord_sct/t2.nii.gz", 6.43452, 111),
+    Volume("mri_spinalcord_sct/t1w.nii.gz", 8.66086, 103),
+    Volume("mri_spinalcord_sct/fmri.nii.gz", 5.8977, 174),
+    Volume("mri_epi_dcmqa/ax_asc_36sl_9.nii", 40.1704, 42),
+    Volume("mri_epi_dcmqa/ax_asc_36sl_11.nii", 41.5440, 41),
+    Volume("mri_epi_dcmqa/noPF_noPAT_noPOS_PEres100_ES0p59_BW2222_AP_8.nii", 50.7243, 391),
+    Volume(KIDNEY.format(1), 36.5710, 63),
+    Volume(KIDNEY.format(2), 50.4637, 55),
+)
 
 
 @pytest.mark.parametrize("known", VOLUMES, ids=lambda v: v.path)
@@ -379,13 +397,11 @@ def test_volumes_that_scikit_learn_was_asked_of_before(data_dir: Path, known: Vo
     assert float(found["threshold"][0]) == pytest.approx(known.threshold, rel=1e-2)
 
 
-@pytest.mark.parametrize(
-    "known",
-    [pytest.param(v, marks=() if v.quick else pytest.mark.slow, id=v.path) for v in VOLUMES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("known", VOLUMES, ids=lambda v: v.path)
 def test_volumes_by_scikit_learn(data_dir: Path, known: Volume) -> None:
     image = gq.open_image(data_dir / known.path)
-    expected, threshold = peer(image.values.ravel())
+    expected, threshold = peer(image.values.ravel(), tolerance=known.tolerance)
     found = gq.isnr(image).compute()
     assert float(found["isnr"][0]) == pytest.approx(expected, rel=1e-2)
     assert float(found["threshold"][0]) == pytest.approx(threshold, rel=1e-2)

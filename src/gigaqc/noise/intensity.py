@@ -59,10 +59,10 @@ def isnr(
     Dataset
         Over ``c``: ``isnr`` (higher is better), ``signal``, ``noise`` and ``threshold`` (the
         largest intensity of the noise class) in units of the image, ``relative_error`` (what the
-        width of histogram bins adds to `isnr`, 0 where each bin is one value). Over (``c``,
-        ``component``), by ascending mean: ``component_mean``, ``component_variance``,
-        ``component_weight``. Over ``bin`` and ``edge``: ``counts`` and ``edges``, a histogram with
-        bins of their own width for `gq.pl.mixture`.
+        width of histogram bins adds to `isnr`, 0 where each bin is one value), ``converged`` (bool,
+        of the mixture). Over (``c``, ``component``), by ascending mean: ``component_mean``,
+        ``component_variance``, ``component_weight``. Over ``bin`` and ``edge``: ``counts`` and
+        ``edges``, a histogram with bins of their own width for `gq.pl.mixture`.
 
         NaN for a channel that is empty or constant; infinite where the noise is 0, as where a file
         has its background set to one value: then mark noise by `noise_mask`. Components beyond
@@ -98,6 +98,7 @@ def isnr(
     shapes: dict[str, tuple[tuple[str, ...], tuple[int, ...], str]] = {
         **{name: (("c",), (count,), "f8") for name in _BY_CHANNEL},
         **{name: (line, (count, n_clusters), "f8") for name in _BY_COMPONENT},
+        "converged": (("c",), (count,), "?"),
         "counts": (("c", "bin"), (count, _BINS), "i8"),
         "edges": (("c", "edge"), (count, _BINS + 1), "f8"),
     }
@@ -303,6 +304,7 @@ def _results(sides: Sides, n_clusters: int, factor: float) -> dict[str, np.ndarr
     for values, found in _separations(sides, n_clusters):
         row: dict[str, Any] = {n: getattr(found, n) for n in _BY_CHANNEL[1:]}
         row["isnr"] = image_snr(found.signal, found.noise, factor)
+        row["converged"] = found.mixture is not None and found.mixture.converged
         for name, field in _BY_COMPONENT.items():
             own = () if found.mixture is None else getattr(found.mixture, field)
             row[name] = np.append(own, np.full(n_clusters - len(own), np.nan))
