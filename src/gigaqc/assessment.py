@@ -32,7 +32,7 @@ from gigaqc.results import (
     tile_maps,
 )
 from gigaqc.rules import Rules, Status, worst
-from gigaqc.scanning import LazyStatistics, explain, scan
+from gigaqc.scanning import LazyStatistics, plan_scan, scan
 from gigaqc.statistics import Statistics
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
 
@@ -248,7 +248,7 @@ def assess(
     shown, method, found = _tissue(labelled, tissue, statistics, chosen, mask)
     if found is not None:
         wanted.append(found)
-    plan = explain(labelled, tissue=found is not None)
+    plan = plan_scan(labelled, tissue=found is not None)
     show = _interactive() if progress is None else progress
     start = time.perf_counter()
     results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import dask.base
 import dask.threaded
@@ -18,12 +18,13 @@ from dask.highlevelgraph import HighLevelGraph
 
 from gigaqc import observe as observing
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
-from gigaqc.errors import ParameterError
+from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics.artifacts import HOT_SIGMAS
 from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
 from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join, plan_groups
+from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
 from gigaqc.statistics import Meta, Part, State, Statistics
 
 THUMBNAIL_SIDE = 512  # pixels at most
@@ -321,8 +322,15 @@ class Plan:
         )
 
 
-def explain(image: Any, *, tissue: bool = True) -> Plan:
-    """Say what a scan of an image will take, without reading a pixel.
+def explain(
+    image: Any,
+    *,
+    tissue: bool = True,
+    metric: Literal["assess", "gain_map"] = "assess",
+    memory: int | str | None = None,
+    dims: str | Sequence[str] | None = None,
+) -> Plan | SlabPlan:
+    """Say what a scan of an image, or a gain map of a series, will take; no pixel is read.
 
     Parameters
     ----------
@@ -330,13 +338,36 @@ def explain(image: Any, *, tissue: bool = True) -> Plan:
         Anything that `gigaqc` takes as an image.
     tissue
         Whether the tissue is judged too, which reads one channel once more.
+    metric
+        ``"assess"``, or ``"gain_map"``, which needs all frames of a pixel at once.
+    memory
+        Of ``"gain_map"``, as given to it: bytes of frames that a process may hold.
+    dims
+        Axes of an array without labels, such as ``"tyx"``.
 
     Returns
     -------
-    Plan
-        ``print`` it: passes, chunks, tasks, bytes that are read, bytes that a task holds.
+    Plan or SlabPlan
+        ``print`` it: passes, chunks, tasks, bytes that are read, bytes that a task holds; of a gain
+        map how all frames of a pixel come together, reads of a chunk, and bytes that are held.
+
+    Raises
+    ------
+    ParameterError, ImageError
+        An unknown metric or memory, and a gain map of what has no ``t``.
     """
-    labelled = as_image(image)
+    if metric not in ("assess", "gain_map"):
+        raise ParameterError(f"metric: got {metric!r}; pass one of assess, gain_map.")
+    labelled = as_image(image, dims=dims)
+    if metric == "gain_map":
+        if "t" not in labelled.dims:
+            raise ImageError(f"image: dims {tuple(labelled.dims)} lack t; pass a series.")
+        return plan_slabs(labelled, parsed_memory(memory))
+    return plan_scan(labelled, tissue=tissue)
+
+
+def plan_scan(labelled: xr.DataArray, *, tissue: bool) -> Plan:
+    """What a scan takes, and judging the tissue after it."""
     groups = plan_groups(labelled)
     integers = layout_of(np.dtype(labelled.dtype)) is None
     passes = 1 if integers else 2

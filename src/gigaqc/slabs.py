@@ -21,8 +21,10 @@ import xarray as xr
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.base import tokenize
 from dask.typing import Key
+from dask.utils import parse_bytes
 
 from gigaqc.backend import to_host
+from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import memory_of_a_process, threads_of_a_process
 from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
@@ -31,6 +33,7 @@ from gigaqc.series import PlaceStates, TimeStates, without_time
 
 MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
+_LARGEST_PART = 1 << 24  # values of a task that reads or writes a part of the frames
 _SMALLEST_LIMIT = 1 << 24
 
 
@@ -80,6 +83,19 @@ class SlabPlan:
         )
 
 
+def parsed_memory(memory: int | str | None) -> int | None:
+    """Bytes, of a number or a text such as ``"2GB"``; None for the default."""
+    if memory is None:
+        return None
+    try:
+        found = int(parse_bytes(memory))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ParameterError(f"memory: got {memory!r}; pass a size such as '2GB'.") from error
+    if found < 1:
+        raise ParameterError(f"memory: got {memory!r}; pass a size such as '2GB'.")
+    return found
+
+
 def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
     """The route that reads least in `memory` bytes of a process (by default half of its own)."""
     workers = threads_of_a_process()
@@ -100,17 +116,19 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
     row = place // max(chunks["y"])
     reads = math.ceil(frames * place * itemsize / (limit / 2))
     route = Route.SLABS if reads <= MOST_SLABS else Route.STORE
-    reads = reads if route is Route.SLABS else 1
-    # Bands enough to keep all threads at work on a slab.
-    rows = max(min(pixels // row, max(chunks["y"]) // (2 * workers * reads)), 1)
+    # Large parts, so that a store has few files; in slabs enough of them for all threads.
+    part = min(_LARGEST_PART, a_task)
+    rows = max(part // frames // row, 1)
+    if route is Route.SLABS:
+        rows = max(min(rows, max(chunks["y"]) // (2 * workers * reads)), 1)
+    else:
+        reads = 1
     slabs = tuple(_slabs(chunks["y"], reads, rows))
     runs = {d: group_chunks(c, 1) for d, c in chunks.items()}
-    together = group_chunks(times, max(min(GROUP_VALUES // 4, a_task) // place, 1))
-    held = limit // 2 + _COPIES * workers * rows * row * frames * itemsize
-    if route is Route.STORE:
-        held = _COPIES * workers * itemsize * max(
-            place * max(t.size for t in together), rows * row * frames
-        )  # fmt: skip
+    together = group_chunks(times, max(part // place, 1))
+    at_work = max(place * max(t.size for t in together), rows * row * frames)
+    held = _COPIES * workers * itemsize * at_work
+    held += limit // 2 if route is Route.SLABS else 0
     return SlabPlan(route, limit, runs, slabs, together, reads, held)
 
 

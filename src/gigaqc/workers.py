@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -66,6 +67,8 @@ def _local_cluster(workers: int, memory: str | None) -> Any:
         threads_per_worker=1,
         memory_limit="auto" if limit is None else limit,
         dashboard_address=None,
+        # A worker that is asked to stop between two heartbeats would call that an error.
+        silence_logs=logging.CRITICAL,
     )
 
 

@@ -327,7 +327,7 @@ def test_parameters_that_cannot_be_used(options: dict[str, Any], says: str) -> N
 def test_series_that_are_none() -> None:
     with pytest.raises(gq.errors.ImageError, match="single frame"):
         gq.gain_map(series(FRAMES[:1], -1))
-    with pytest.raises(gq.errors.ImageError, match='dims="tyx"'):
+    with pytest.raises(gq.errors.ImageError, match="dims='tyx'"):
         gq.gain_map(FRAMES)
     assert gq.gain_map(FRAMES, dims="tyx").mean_map.shape == FRAMES.shape[1:]
 

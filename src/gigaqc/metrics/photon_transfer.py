@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +25,7 @@ FEWEST_PIXELS = 11  # of a bin
 FEWEST_BINS = {"mad": 3, "variance": 5}
 CENTRAL = (33, 66)  # percentiles of the mean between which the recipe fits
 CLIPPED = 1e-3  # of the values of a bin at the smallest or largest value of all
+_SLICE = 1 << 20  # pixels
 CHANCE = 1e-4  # that a pixel of a bin varies more by chance than one that is kept
 QUANTISED = 5.0  # grey values: a smaller median absolute deviation is coarse
 
@@ -95,7 +97,6 @@ def photon_transfer(
     reason = _refusal(line, len(x), estimator)
     measurable = not reason
     gain = 1 / line.slope if measurable else math.nan
-    deviation = np.sqrt(maps.variance[usable]) / MAD_TO_STD
     return PhotonTransfer(
         mean_bins=bins.mean,
         variance_bins=bins.variance,
@@ -112,16 +113,17 @@ def photon_transfer(
         read_noise=_read_noise(line, gain, offset),
         measurable=measurable,
         reason=reason,
-        quantised=bool(
-            integers
-            and estimator == "mad"
-            and deviation.size > 0
-            and np.median(deviation) < QUANTISED
-        ),
+        quantised=integers and estimator == "mad" and _is_coarse(maps.variance, usable),
         n_zero_variance=int((maps.variance == 0).sum()),
         n_missing=int(maps.n.size * frames - maps.n.sum(dtype="i8")),
         n_outliers=bins.outliers,
     )
+
+
+def _is_coarse(variance: Values, usable: npt.NDArray[np.bool_]) -> bool:
+    """Whether at least half of the pixels have a small median absolute deviation."""
+    fine = (variance >= (MAD_TO_STD * QUANTISED) ** 2) & usable
+    return bool(2 * fine.sum() < usable.sum())
 
 
 def _even_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int) -> Bins:
@@ -129,17 +131,22 @@ def _even_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbin
 
     As ``np.digitize`` has it, the largest mean lies beyond the last bin.
     """
-    mean, variance = maps.mean[usable], maps.variance[usable]
+    mean, variance = _chosen(maps.mean, usable), _chosen(maps.variance, usable)
     if not mean.size:
         return _no_bins(nbins)
     edges = np.linspace(mean.min(), mean.max(), nbins + 1)
-    count, x, y = _means(np.digitize(mean, edges) - 1, mean, variance, nbins)
+    count, x, y = _means(lambda cut: np.digitize(mean[cut], edges) - 1, mean, variance, nbins)
     few = count < FEWEST_PIXELS
     x[few] = y[few] = np.nan
     low, high = np.percentile(mean, CENTRAL)
     with np.errstate(invalid="ignore"):
         fitted = (x > low) & (x < high)
     return Bins(x, y, count, fitted)
+
+
+def _chosen(values: Values, usable: npt.NDArray[np.bool_]) -> Values:
+    """Most often all of them, which are not copied."""
+    return values if usable.all() else values[usable]
 
 
 def _equal_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int) -> Bins:
@@ -150,23 +157,24 @@ def _equal_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbi
     """
     if not usable.any():
         return _no_bins(nbins)
-    mean, variance = maps.mean[usable], maps.variance[usable]
+    mean, variance = _chosen(maps.mean, usable), _chosen(maps.variance, usable)
     order = np.argsort(mean, kind="stable")
     edges = np.quantile(mean, np.linspace(0, 1, nbins + 1))
     place = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, nbins - 1)
     starts = np.searchsorted(place[order], np.arange(nbins + 1))
+    values = np.bincount(place, maps.n[usable], nbins)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        clipped = np.bincount(place, _at_ends(maps)[usable], nbins) / values
     middle, highest = _chi_squared(frames)
     kept = np.ones(mean.size, dtype=bool)
     for start, stop in itertools.pairwise(starts):
         inside = order[start:stop]
         if inside.size >= FEWEST_PIXELS:
             kept[inside] = variance[inside] <= np.median(variance[inside]) / middle * highest
-    count, x, y = _means(place[kept], mean[kept], variance[kept], nbins)
+    place[~kept] = nbins
+    count, x, y = _means(lambda cut: place[cut], mean, variance, nbins)
     few = count < FEWEST_PIXELS
     x[few] = y[few] = np.nan
-    values = np.bincount(place, maps.n[usable], nbins)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        clipped = np.bincount(place, _at_ends(maps)[usable], nbins) / values
     fitted = ~few & ~(clipped > CLIPPED)
     return Bins(x, y, count, fitted, int((~kept).sum()))
 
@@ -196,18 +204,24 @@ def _no_bins(nbins: int) -> Bins:
 
 
 def _means(
-    place: npt.NDArray[np.int64], mean: Values, variance: Values, nbins: int
+    place_of: Callable[[slice], npt.NDArray[np.int64]], mean: Values, variance: Values, nbins: int
 ) -> tuple[npt.NDArray[np.int64], Values, Values]:
-    """Pixels of each bin, and the means of both maps."""
-    inside = place < nbins
-    place = place[inside]
-    count = np.bincount(place, minlength=nbins)
+    """Pixels of each bin, and the means of both maps; slice by slice, for the memory's sake.
+
+    `place_of` says in which bin the pixels of a slice lie; what lies beyond the last counts not.
+    """
+    count = np.zeros(nbins, "i8")
+    x, y = np.zeros(nbins), np.zeros(nbins)
     # About a value of the map: sums of a large offset lose digits.
     about = mean[0] if mean.size else 0.0
+    for start in range(0, mean.size, _SLICE):
+        cut = slice(start, start + _SLICE)
+        place = place_of(cut)
+        count += np.bincount(place, minlength=nbins)[:nbins]
+        x += np.bincount(place, mean[cut] - about, nbins)[:nbins]
+        y += np.bincount(place, variance[cut], nbins)[:nbins]
     with np.errstate(divide="ignore", invalid="ignore"):
-        x = about + np.bincount(place, mean[inside] - about, nbins) / count
-        y = np.bincount(place, variance[inside], nbins) / count
-    return count, x, y
+        return count, about + x / count, y / count
 
 
 @dataclass(frozen=True)

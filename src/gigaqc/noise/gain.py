@@ -12,10 +12,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from dask.utils import parse_bytes
 
-from gigaqc.errors import ImageError, ParameterError
-from gigaqc.image import as_image
+from gigaqc.errors import ParameterError
 from gigaqc.kernels import temporal
 from gigaqc.metrics.photon_transfer import (
     MAD_TO_STD,
@@ -24,11 +22,12 @@ from gigaqc.metrics.photon_transfer import (
     photon_transfer,
     shapes_and_types,
 )
+from gigaqc.noise.given import as_series, like
 from gigaqc.passes import join
 from gigaqc.quality.labelled import promised
 from gigaqc.scratch import Scratch, check_temporary
 from gigaqc.series import PlaneStates, TimeStates
-from gigaqc.slabs import plan_slabs, with_all_frames
+from gigaqc.slabs import parsed_memory, plan_slabs, with_all_frames
 from gigaqc.transforms.common import number
 
 
@@ -127,10 +126,10 @@ def gain_map(
     >>> round(float(found.gain), 1)
     2.0
     """
-    labelled, plain = as_series(series, dims)
+    labelled = as_series(series, dims)
     request = _checked(nbins, offset, estimator, labelled.dtype)
     check_temporary(temporary)
-    plan = plan_slabs(labelled, _bytes(memory))
+    plan = plan_slabs(labelled, parsed_memory(memory))
     states = with_all_frames(
         labelled, _temporal_maps, estimator, name="frames", plan=plan, scratch=Scratch(temporary)
     )
@@ -141,21 +140,7 @@ def gain_map(
     }
     numbers = _numbers(states, labelled.sizes["t"], request)
     dataset = xr.Dataset(maps | numbers, attrs={"estimator": estimator, "nbins": nbins})
-    return dataset.isel(c=0, drop=True) if plain else dataset
-
-
-def as_series(series: Any, dims: str | Sequence[str] | None) -> tuple[xr.DataArray, bool]:
-    """The labelled series, and whether it came without channels."""
-    labelled = as_image(series, dims=dims, argument="series")
-    if "t" not in labelled.dims:
-        raise ImageError(
-            f"series: dims {tuple(labelled.dims)} lack t; say which axis is time, for example "
-            'dims="tyx", or image.rename(z="t").'
-        )
-    if labelled.sizes["t"] < 2:
-        raise ImageError("series: a single frame has no noise in time; pass two or more.")
-    given = getattr(series, "dims", labelled.dims) if dims is None else dims
-    return labelled, "c" not in given
+    return like(dataset, series, dims)
 
 
 @dataclass(frozen=True)
@@ -175,18 +160,6 @@ def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) 
         raise ParameterError(f"estimator: got {estimator!r}; pass one of mad, variance.")
     level = None if offset is None else number(offset, "offset", "a grey value, such as 100.0")
     return _Request(int(nbins), level, estimator, dtype.kind in "bui")
-
-
-def _bytes(memory: int | str | None) -> int | None:
-    if memory is None:
-        return None
-    try:
-        found = int(parse_bytes(memory))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ParameterError(f"memory: got {memory!r}; pass a size such as '2GB'.") from error
-    if found < 1:
-        raise ParameterError(f"memory: got {memory!r}; pass a size such as '2GB'.")
-    return found
 
 
 def _temporal_maps(frames: np.ndarray, estimator: str) -> PlaneMaps:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.errors import ImageError, ParameterError
+from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics import temporal
+from gigaqc.noise.given import as_series, has_channels, like
 from gigaqc.noise.moments import DetrendedMoments
 from gigaqc.series import TimeStates, states_in_time
 
@@ -104,7 +105,7 @@ def tsnr_map(
     values = _within(states.map(_tsnr, detrend, ddof, baseline, name="tsnr"), inside)
     if invalid == "zero":
         values = values.where(values <= _UKAT_LIMIT, 0.0)
-    return _like(values, series, dims)
+    return like(values, series, dims)
 
 
 def temporal_statistics(
@@ -156,7 +157,7 @@ def temporal_statistics(
         "n_frames": _within(counts, inside, 0),
         "tsnr": _within(states.map(_tsnr, detrend, ddof, "mean", name="tsnr"), inside),
     }
-    return xr.Dataset({name: _like(v, series, dims) for name, v in variables.items()})
+    return like(xr.Dataset(variables), series, dims)
 
 
 def tsnr_summary(
@@ -219,11 +220,11 @@ def tsnr_summary(
         options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "baseline": baseline}
         source = tsnr_map(series, dims=dims, **options)
     else:
-        source = series if dims is None else _like(given, series, dims)
+        source = series if dims is None else like(given, series, dims)
     lazy = as_image(source, argument="series")
     masks = dict(mask) if isinstance(mask, Mapping) else {"": mask}
     within = {
-        str(name): None if one is None else _mask_of(one, lazy, _has_channels(source, None))
+        str(name): None if one is None else _mask_of(one, lazy, has_channels(source, None))
         for name, one in masks.items()
     }
     values = lazy.compute()
@@ -260,15 +261,8 @@ def _states(
     series: Any, detrend: int, ddof: int, mask: Any, dims: str | Sequence[str] | None
 ) -> tuple[TimeStates, xr.DataArray | None]:
     """The moments of each pixel, lazily, and which pixels are wanted; None for all."""
-    image = as_image(series, dims=dims, argument="series")
-    if "t" not in image.dims:
-        raise ImageError(
-            f"series: its dims {tuple(map(str, image.dims))} have no t; pass dims= for an array, "
-            "such as dims='tyx', or rename the axis: series.rename(c='t')."
-        )
+    image = as_series(series, dims)
     frames = image.sizes["t"]
-    if frames == 1:
-        raise ImageError("series: a single frame has no noise in time; pass two or more.")
     degree = _whole(detrend, "detrend", 2)
     if degree > _MOST_DETREND or degree >= frames:
         raise ParameterError(
@@ -278,7 +272,7 @@ def _states(
     _whole(ddof, "ddof", 1)
     inside = None
     if mask is not None:
-        within = _mask_of(mask, image, _has_channels(series, dims))
+        within = _mask_of(mask, image, has_channels(series, dims))
         if "t" in within.dims:
             image = image.where(within)
         else:
@@ -309,16 +303,6 @@ def _mask_of(mask: Any, image: xr.DataArray, channels: bool) -> xr.DataArray:
     if not isinstance(mask, xr.DataArray) and 2 < np.ndim(mask) == len(own):
         mask = xr.DataArray(mask, dims=own)
     return as_mask(mask, image)
-
-
-def _has_channels(source: Any, dims: str | Sequence[str] | None) -> bool:
-    own = getattr(source, "dims", None) if dims is None else dims
-    return np.ndim(source) != 2 if own is None else "c" in own
-
-
-def _like(result: xr.DataArray, source: Any, dims: str | Sequence[str] | None) -> xr.DataArray:
-    """Without the channel axis that the series did not have."""
-    return result if _has_channels(source, dims) else result.isel(c=0, drop=True)
 
 
 def _mean(moments: DetrendedMoments) -> np.ndarray:
