@@ -16,7 +16,7 @@ import zarr
 from same_states import identical
 
 import gigaqc as gq
-from gigaqc import passes
+from gigaqc import passes, slabs
 from gigaqc.settling import in_strips
 
 
@@ -123,6 +123,32 @@ def test_images_made_and_clustered_by_worker_processes(
         expected = made(tmp_path / "sync")
     for actual, wanted in zip(made(tmp_path), expected, strict=True):
         assert actual.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("memory", [None, 70_000, 30_000])
+def test_noise_of_a_series_by_worker_processes(
+    client: Any, memory: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each route: direct, in slabs, by a temporary store that both workers write to."""
+    monkeypatch.setattr(slabs, "_SMALLEST_LIMIT", 1)
+    light = np.geomspace(20, 500, 40 * 37).reshape(40, 37)
+    array = zarr.create_array(
+        tmp_path / "series.zarr", shape=(30, 40, 37), chunks=(1, 40, 37), dtype="u2"
+    )
+    array[:] = np.random.default_rng(0).poisson(light, (30, 40, 37))
+    series = gq.open_image(tmp_path / "series.zarr", dims="tyx")
+    (tmp_path / "scratch").mkdir()
+
+    def made() -> list[Any]:
+        options: dict[str, Any] = {"temporary": tmp_path / "scratch", "memory": memory}
+        gain = gq.gain_map(series, estimator="variance", **options)
+        return [gain, gq.temporal_statistics(series), gq.isnr(series, n_clusters=2)]
+
+    with dask.config.set(scheduler="sync"):
+        expected = [result.compute(scheduler="sync") for result in made()]
+    for found, wanted in zip(made(), expected, strict=True):
+        assert found.compute().identical(wanted)
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_any_order_of_tasks_holds_few_chunks() -> None:

@@ -356,3 +356,14 @@ def test_a_series_limited_by_read_noise_is_declined(data_dir: Path) -> None:
 def test_nothing_of_the_temporary_folder_is_made_before_it_is_needed(scratch: Path) -> None:
     gq.gain_map(series(FRAMES, (1, 37, 41)))
     assert os.listdir(scratch) == []
+
+
+def test_a_plan_is_told_without_reading() -> None:
+    lazy = series(FRAMES, (1, 37, 41))
+    with testing.forbid_compute():
+        plan = gq.explain(lazy, metric="gain_map", memory="1GB")
+    assert "each chunk is read 1x" in str(plan)
+    with pytest.raises(gq.errors.ParameterError, match="metric: got 'gain'"):
+        gq.explain(lazy, metric="gain")  # type: ignore[arg-type]
+    with pytest.raises(gq.errors.ImageError, match="lack t"):
+        gq.explain(FRAMES, metric="gain_map")
