@@ -7,6 +7,7 @@ and ``attrs["unit"]``.
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections import Counter
@@ -75,8 +76,7 @@ def as_image(
     """
     labelled = _as_dataarray(source, argument)
     if labelled is None:
-        data = _as_dask(source, argument)
-        labels = parse_dims(dims, data.ndim, argument)
+        data, labels = _as_dask(source, dims, argument)
         labelled = xr.DataArray(data, dims=labels)
     elif dims is not None:
         labels = parse_dims(dims, labelled.ndim, argument)
@@ -93,7 +93,7 @@ def as_image(
     labelled = _name_channels(labelled, channels, argument)
     labelled = labelled.transpose(*(d for d in DIMS if d in labelled.dims))
     if not isinstance(labelled.data, da.Array):
-        labelled = labelled.copy(data=_as_dask(labelled.data, argument))
+        labelled = labelled.copy(data=_as_dask(labelled.data, labelled.dims, argument)[0])
     if any(np.isnan(s) for s in labelled.shape):
         raise ImageError(
             f"{argument}: the chunk sizes are unknown (nan); call compute_chunk_sizes() on its "
@@ -102,7 +102,7 @@ def as_image(
     return labelled
 
 
-def parse_dims(dims: str | Sequence[str] | None, ndim: int, argument: str) -> tuple[str, ...]:
+def parse_dims(dims: str | Sequence[Hashable] | None, ndim: int, argument: str) -> tuple[str, ...]:
     """Axes of an array of `ndim` dimensions, as given or implied."""
     if dims is None:
         if ndim in _IMPLIED:
@@ -111,7 +111,7 @@ def parse_dims(dims: str | Sequence[str] | None, ndim: int, argument: str) -> tu
             f"{argument}: an array of {ndim} dimensions does not say which axis is which; pass "
             f"dims=, a string of {ndim} of the letters t c z y x such as {'tczyx'[-ndim:]!r}."
         )
-    labels = tuple(dims)
+    labels = tuple(map(str, dims))
     if len(labels) != ndim:
         raise ImageError(
             f"dims: got {''.join(map(str, labels))!r} ({len(labels)} axes) for an array of {ndim} "
@@ -184,9 +184,12 @@ def _finest_level(tree: xr.DataTree, argument: str) -> xr.DataArray:
     )
 
 
-def _as_dask(source: Any, argument: str) -> da.Array:
+def _as_dask(
+    source: Any, dims: str | Sequence[Hashable] | None, argument: str
+) -> tuple[da.Array, tuple[str, ...]]:
+    """The array, and its axes as given or implied."""
     if isinstance(source, da.Array):
-        return source
+        return source, parse_dims(dims, source.ndim, argument)
     if not (hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "ndim")):
         raise ImageTypeError(
             f"{argument}: got {type(source).__name__}; pass an xarray.DataArray, a SpatialData "
@@ -197,19 +200,24 @@ def _as_dask(source: Any, argument: str) -> da.Array:
         raise ImageError(f"{argument}: an array of shape {source.shape} has no y and x.")
     if 0 in source.shape:
         raise ImageError(f"{argument}: empty, its shape is {source.shape}; pass pixels.")
+    labels = parse_dims(dims, source.ndim, argument)
     if type(source).__module__.partition(".")[0] == "zarr":
-        return da.from_array(
-            source, chunks=source.chunks, name=False, meta=np.empty((0,), source.dtype)
-        )
-    sizes = _default_chunks(range(source.ndim), source.shape)
+        meta = np.empty((0,), source.dtype)
+        return da.from_array(source, chunks=source.chunks, name=False, meta=meta), labels
+    chunks = tuple(_default_chunks(labels, source.shape).values())
     # name=False: a random key, because hashing the content would read every pixel.
-    return da.from_array(source, chunks=tuple(sizes.values()), name=False, asarray=False)
+    return da.from_array(source, chunks=chunks, name=False, asarray=False), labels
 
 
 def _default_chunks(dims: Iterable[Hashable], shape: Sequence[int]) -> dict[Hashable, int]:
-    dims = tuple(dims)
-    sides = [1] * (len(dims) - 2) + [_BLOCK_SIDE, _BLOCK_SIDE]
-    return {d: min(side, n) for d, side, n in zip(dims, sides, shape, strict=True)}
+    """Squares of a plane; of small planes several, so that a chunk is worth a task."""
+    sizes = dict(zip(dims, shape, strict=True))
+    sides = {d: min(n, _BLOCK_SIDE) if d in ("y", "x") else 1 for d, n in sizes.items()}
+    for d in ("z", "t"):
+        if d in sides:
+            room = _BLOCK_SIDE**2 // math.prod(sides.values())
+            sides[d] = min(sizes[d], max(room, 1))
+    return sides
 
 
 def _name_channels(

@@ -184,7 +184,7 @@ def tsnr(
                 table = gq.tsnr_summary(maps["tsnr_map"], mask=inside)
                 figure, (left, right) = _two_axes()
                 gq.pl.map(maps["mean"], ax=left, label="temporal mean")
-                gq.pl.map(maps["tsnr_map"], ax=right)
+                gq.pl.map(maps["tsnr_map"], ax=right, label="temporal SNR")
                 paths = task.write(maps, {"tsnr": table}, figure)
         task.say(table, paths, quiet=quiet)
 

@@ -256,9 +256,13 @@ def _line(x: Values, y: Values, weights: Values) -> Line:
 def _refusal(line: Line, bins: int, estimator: str) -> str:
     """Why there is no gain; empty where there is one."""
     fewest = FEWEST_BINS[estimator]
-    where = "in the central third of the means" if estimator == "mad" else "without clipped values"
+    if bins < fewest and estimator == "mad":
+        return (
+            f"{bins} bins in the central third of the means, {fewest} are needed; "
+            "try estimator='variance'"
+        )
     if bins < fewest:
-        return f"{bins} bins {where}; {fewest} are needed: means must differ more"
+        return f"{bins} bins without clipped values, {fewest} are needed; means must differ more"
     if math.isnan(line.slope):
         return "the means of the bins do not differ"
     if not line.slope > 0:
