@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         tissue_integrity,
         unexpected_correlations,
     )
+    from gigaqc.regions import region
     from gigaqc.rules import Rules
     from gigaqc.scanning import explain, scan
     from gigaqc.statistics import Statistics
@@ -92,6 +93,7 @@ __all__ = [
     "pixel_clustering_preprocess",
     "pl",
     "quantile",
+    "region",
     "remove_hot_pixels",
     "scan",
     "signal_to_noise",
@@ -137,6 +139,7 @@ _HOMES = {
         "tissue_integrity",
         "unexpected_correlations",
     ),
+    "regions": ("region",),
     "rules": ("Rules",),
     "scanning": ("explain", "scan"),
     "statistics": ("Statistics",),

@@ -20,6 +20,15 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator
 
 
+def mean_and_std(
+    n: np.ndarray, total: np.ndarray, squares: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation from sums about a shift; NaN where n is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        about = total / n
+        return about + shift, np.sqrt(np.maximum(squares / n - about * about, 0.0))
+
+
 @dataclass(frozen=True)
 class SignalNoise:
     """The recipe's signal, noise and their ratio, and whether they are exact."""

@@ -33,7 +33,8 @@ def quantile(
     q
         In 0..1; one number or several.
     mask
-        Bool over ``y x`` (or more of the image's dims): only pixels inside count.
+        Bool over ``y x`` (or more of the image's dims), or polygons (see `region`): only pixels
+        inside count.
     ignore_zeros
         Leave out values that are exactly 0.
 
@@ -105,7 +106,8 @@ def signal_to_noise(image: Any, *, mask: Any = None, percentile: float = 10) -> 
     image
         An image, or a `Statistics`.
     mask
-        Bool over ``y x``: signal inside, noise outside; the other variables use the inside only.
+        Bool over ``y x``, or polygons (see `region`): signal inside, noise outside; the other
+        variables use the inside only.
     percentile
         Of the recipe's mask, in 0..100.
 
