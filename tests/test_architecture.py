@@ -39,6 +39,7 @@ LEVELS = {
     "scanning": 4,
     "tissue": 4.5,
     "pixels": 4.5,
+    "objects": 4.5,
     "quality": 5,
     "transforms": 5,
     "preprocess": 5.2,

@@ -1,0 +1,27 @@
+"""Objects of a label image: sums keyed by label, observed block by block, added, kept in files."""
+
+from gigaqc.objects.labels import as_labels, check_fit, pixel_size, ring_labels
+from gigaqc.objects.parquet import checked_parquet, read_table, spilling, write_table
+from gigaqc.objects.passes import object_pass
+from gigaqc.objects.rows import Rows
+from gigaqc.objects.state import Objects
+from gigaqc.objects.table import Layout, centroids, shapes_of, table_of, touches_border
+
+__all__ = [
+    "Layout",
+    "Objects",
+    "Rows",
+    "as_labels",
+    "centroids",
+    "check_fit",
+    "checked_parquet",
+    "object_pass",
+    "pixel_size",
+    "read_table",
+    "ring_labels",
+    "shapes_of",
+    "spilling",
+    "table_of",
+    "touches_border",
+    "write_table",
+]
