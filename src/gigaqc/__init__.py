@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from gigaqc.rules import Rules
     from gigaqc.scanning import explain, scan
+    from gigaqc.segmentation import segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
         arcsinh,
@@ -94,6 +95,7 @@ __all__ = [
     "quantile",
     "remove_hot_pixels",
     "scan",
+    "segment_nuclei",
     "signal_to_noise",
     "spatial",
     "stained_area",
@@ -139,6 +141,7 @@ _HOMES = {
     ),
     "rules": ("Rules",),
     "scanning": ("explain", "scan"),
+    "segmentation": ("segment_nuclei",),
     "statistics": ("Statistics",),
     "transforms": (
         "arcsinh",
