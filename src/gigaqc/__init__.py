@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from gigaqc.regions import region
     from gigaqc.rules import Rules
     from gigaqc.scanning import explain, scan
+    from gigaqc.segmentation import segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
         arcsinh,
@@ -99,6 +100,7 @@ __all__ = [
     "region",
     "remove_hot_pixels",
     "scan",
+    "segment_nuclei",
     "segmentation_quality",
     "signal_to_noise",
     "spatial",
@@ -148,6 +150,7 @@ _HOMES = {
     "regions": ("region",),
     "rules": ("Rules",),
     "scanning": ("explain", "scan"),
+    "segmentation": ("segment_nuclei",),
     "statistics": ("Statistics",),
     "transforms": (
         "arcsinh",
