@@ -29,6 +29,21 @@ def mean_and_std(
         return about + shift, np.sqrt(np.maximum(squares / n - about * about, 0.0))
 
 
+def stained_columns(
+    sums: np.ndarray, threshold: float, pixel: float, channel: str
+) -> dict[str, np.ndarray]:
+    """Stained fraction, area and mean of objects, from their valid and positive pixels and sum."""
+    n, positive, total = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            "positive_fraction": positive / n,
+            "positive_area": np.where(n > 0, positive * pixel, np.nan),
+            "positive_mean": total / positive,
+        }
+    nothing = math.isnan(threshold)
+    return {f"{k}_{channel}": np.full_like(v, np.nan) if nothing else v for k, v in found.items()}
+
+
 @dataclass(frozen=True)
 class SignalNoise:
     """The recipe's signal, noise and their ratio, and whether they are exact."""

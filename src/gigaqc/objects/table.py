@@ -47,7 +47,7 @@ class Layout:
             {str(d): int(n) for d, n in labels.sizes.items()},
             () if image is None else tuple(channel_names(image)),
             image is not None and image.dtype.kind == "f",
-            "u8" if labels.dtype.kind == "u" and labels.dtype.itemsize == 8 else "i8",
+            labels.dtype.str,
             None if known is None else known[0],
             "" if known is None else _SYMBOLS[known[1]],
         )
@@ -63,7 +63,12 @@ def table_of(rows: Rows, layout: Layout) -> pd.DataFrame:
     found = _shape_columns(rows, layout)
     for c, channel in enumerate(layout.channels):
         found.update(_value_columns(rows.values[:, c], rows.counts, channel, layout.floats))
-    return pd.DataFrame(found, index=pd.Index(rows.labels.astype(layout.index), name="label"))
+    return pd.DataFrame(found, index=label_index(rows.labels, np.dtype(layout.index)))
+
+
+def label_index(labels: np.ndarray, dtype: np.dtype) -> pd.Index:
+    """The ids of a label image of `dtype` as an index: int64, where that holds them."""
+    return pd.Index(labels.astype("u8" if np.iinfo(dtype).max >> 63 else "i8"), name="label")
 
 
 def centroids(rows: Rows) -> np.ndarray:
