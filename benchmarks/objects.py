@@ -97,6 +97,7 @@ def main() -> None:
                 f"image = gq.open_image({str(image_path)!r})\n"
                 f"labels = gq.open_labels({str(label_path)!r})\n"
                 f"dask.config.set(scheduler='threads', num_workers={options.threads})\n"
+                "gq.object_table(labels[:2048, :2048], image[:, :2048, :2048])\n"
             )
             used = peak_memory(f"gq.object_table(labels, image{call})", setup=setup)
             print(f"memory, {name}: {used.growth / 2**20:.0f} MiB beyond the imports")

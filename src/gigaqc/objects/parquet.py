@@ -17,7 +17,7 @@ from gigaqc.objects.seams import seam_changes
 from gigaqc.objects.state import Objects, read_run
 from gigaqc.objects.table import Layout, table_of
 
-RANGE_ROWS = 1 << 19  # rows that are added and written at once
+RANGE_ROWS = 1 << 17  # rows that are added and written at once
 _SAMPLE = 1 << 12  # rows of a file for each of which one label is looked at, to divide the labels
 
 

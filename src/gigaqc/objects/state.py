@@ -15,7 +15,7 @@ from gigaqc.objects.seams import BlockEdges, with_seams
 from gigaqc.observe.blocks import Channels, Place
 
 _PARTS = 64  # that wait to be added at once: adding two by two would copy rows again and again
-SPILLED_ROWS = 1 << 17  # rows that go to a file together
+SPILLED_ROWS = 1 << 16  # rows that go to a file together
 
 
 @dataclass(frozen=True)
