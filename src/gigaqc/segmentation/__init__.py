@@ -1,5 +1,5 @@
 """Objects in images: segmented tile by tile, stitched to one label image."""
 
-from gigaqc.segmentation.nuclei import segment_nuclei
+from gigaqc.segmentation.nuclei import Method, segment_nuclei
 
-__all__ = ["segment_nuclei"]
+__all__ = ["Method", "segment_nuclei"]

@@ -97,10 +97,10 @@ def segment_nuclei(
         emptied when the labels are forgotten or the process ends. All workers must see it.
     **options
         Watershed: ``threshold`` (``"otsu"``; ``"local"``: above the Gaussian mean of standard
-        deviation `diameter` as well, and above half way from the mean of Otsu's background to
-        Otsu's threshold; or a number), ``sigma`` of a Gaussian blur before (diameter/20; 0 for
-        none), ``min_distance`` between markers (diameter/4), ``min_area`` in pixels
-        (diameter^2/10).
+        deviation `diameter` as well, and a third of the way up from the mean of Otsu's
+        background to Otsu's threshold; or a number), ``sigma`` of a Gaussian blur before
+        (diameter/20; 0 for none), ``min_distance`` between markers (diameter/4), ``min_area`` in
+        pixels (diameter^2/10).
         StarDist and Cellpose: ``model``, the name of pretrained weights, their place on disk (a
         StarDist folder, a Cellpose file), or a loaded model; ``gpu`` (Cellpose); all else goes to
         ``predict_instances`` (``prob_thresh``, ``nms_thresh``, ``scale``) or ``eval``
@@ -344,7 +344,7 @@ def _threshold_of(statistics: Statistics, local: bool) -> float:
     if not local or math.isnan(threshold):
         return threshold
     background, _ = values.split(threshold)
-    return (background.mean + threshold) / 2
+    return background.mean + (threshold - background.mean) / 3
 
 
 def _estimated(plane: xr.DataArray, threshold: Delayed | float, tile: int) -> Delayed:

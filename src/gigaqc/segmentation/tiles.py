@@ -86,7 +86,7 @@ class Tile:
         """Pack the labels of a block; into a file of `folder` if there is one."""
         numbered, n = number_labels(labels)
         first = first_pixels(_core(numbered, where), n)
-        packed = _pack(numbered, n)
+        packed = _pack(numbered, n) if n else b""
         if folder is None:
             return cls(where, n, first, packed)
         return cls(where, n, first, _laid_down(folder, where, first, packed))
@@ -104,6 +104,8 @@ class Tile:
     def labels(self) -> np.ndarray:
         """Labels of the whole block."""
         y0, y1, x0, x1 = self.where.block
+        if not self.n:
+            return np.zeros((y1 - y0, x1 - x0), "u2")
         return _unpacked(self.packed, self.n, (y1 - y0, x1 - x0))
 
     def seen(self, rows: slice, columns: slice) -> np.ndarray:
