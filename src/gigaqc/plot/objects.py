@@ -186,6 +186,7 @@ def _draw_numbers(ax: Axes, ids: np.ndarray, top: int, left: int) -> None:
     compact = compact.reshape(ids.shape) + (1 - first)
     names = names[first:]
     boxes = ndimage.find_objects(compact)
+    ax.figure.canvas.figure.draw_without_rendering()  # before that no axes knows its size
     area = ax.get_window_extent().width * ax.get_window_extent().height
     points = math.sqrt(area / ids.size) * 72 / ax.figure.dpi  # of a pixel
     shadow = [withStroke(linewidth=1.2, foreground="black")]
