@@ -4,7 +4,7 @@
 
 The same steps (Otsu, blur, distance, markers, watershed) with scipy and scikit-image on the whole
 array stand beside the tiles, with the counts; then the peak memory of a child process that computes
-the labels and throws them away, and the bytes that packed labels take.
+the labels and throws them away.
 """
 
 from __future__ import annotations
@@ -93,12 +93,16 @@ def main() -> None:
             )
             for name, taken in seconds.items():
                 print(f"{name:28} {np.median(taken) / pixels * 1e9:6.1f} ns a pixel")
-            n = int(whole(path, diameter).max())
+            n = np.count_nonzero(np.bincount(whole(path, diameter).ravel())[1:])
             found = int(
                 gq.segment_nuclei(gq.open_image(path), 0, diameter=diameter).max().compute()
             )
-            print(f"counts: whole at most {n:,}, tiles {found:,}")
-            peak = peak_memory(tiled, str(path), diameter)
+            print(f"counts: whole {n:,}, tiles {found:,}")
+            setup = (
+                f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import segment, "
+                f"dask; dask.config.set(scheduler='threads', num_workers={options.threads})"
+            )
+            peak = peak_memory(f"segment.tiled({str(path)!r}, {diameter})", setup=setup)
             print(
                 f"memory: {peak.growth / 2**20:,.0f} MiB in tiles; the image is "
                 f"{2 * pixels / 2**20:,.0f} MiB, its labels {4 * pixels / 2**20:,.0f} MiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import warnings
@@ -16,6 +17,7 @@ import pytest
 import xarray as xr
 import zarr
 from skimage.measure import label as components
+from skimage.segmentation import clear_border
 
 import gigaqc as gq
 from gigaqc import testing
@@ -116,6 +118,26 @@ def test_objects_that_touch_at_a_corner_of_four_tiles() -> None:
     assert segmented(image, components).values.max() == 1
     apart = segmented(image, lambda b: components(b, connectivity=1)).values
     np.testing.assert_array_equal(np.unique(apart), [0, 1, 2])
+
+
+def test_a_model_that_drops_what_its_block_cuts() -> None:
+    labels = segmented(TRUTH.astype("u2"), lambda b: clear_border(b.astype("i8"), buffer_size=0))
+    inside = number_labels(clear_border(TRUTH))[0]
+    np.testing.assert_array_equal(labels.values, inside)
+
+
+def test_outlines_that_differ_from_tile_to_tile_make_no_object_twice() -> None:
+    """Each tile sees all objects shifted its own way; one that grazes a seam is still one."""
+    image = np.zeros((320, 330), "u2")
+    for k, (y, x) in enumerate(itertools.product(range(4, 310, 20), range(4, 320, 20))):
+        image[y : y + 12, x : x + 12] = k + 1
+    shifts = itertools.cycle(itertools.product((-1, 0, 1), (1, 0, -1)))
+
+    def unsteady(block: np.ndarray) -> np.ndarray:
+        return np.roll(block.astype("i8"), next(shifts), (0, 1))
+
+    labels = segmented(image, unsteady).compute(scheduler="sync").values
+    assert labels.max() == image.max()
 
 
 def test_planes_are_numbered_one_after_the_other() -> None:
@@ -336,3 +358,24 @@ def test_a_computation_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         segmented(TRUTH.astype("u2")).compute()
+
+
+@pytest.mark.slow
+def test_memory_goes_with_tiles_and_objects_not_with_the_labels(tmp_path: Path) -> None:
+    """Labels of 12288 x 12288 are 576 MiB, 512 more than of 4096 x 4096; memory grows by some 70."""
+    y, x = np.indices((1024, 1024)) % 16 - 8
+    block = ((y * y + x * x < 36) * 100).astype("u2")
+    growth = {}
+    for side in (4096, 12288):
+        path = testing.sparse_store(
+            tmp_path / f"{side}.zarr", (side, side), (1024, 1024), blocks=[block]
+        )
+        setup = "import gigaqc as gq, dask, numpy as np\nfrom skimage.measure import label\n"
+        setup += "dask.config.set(scheduler='threads', num_workers=2)"
+        code = f"""
+image = gq.open_image({str(path)!r})
+labels = gq.segment_nuclei(image, 0, method=lambda b: label(b > 0))
+gq.write_labels(labels, {str(path)!r} + ".labels", overwrite=True)
+"""
+        growth[side] = testing.peak_memory(code, setup=setup).growth / 2**20
+    assert growth[12288] - growth[4096] < 150
