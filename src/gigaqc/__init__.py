@@ -40,14 +40,18 @@ if TYPE_CHECKING:
         focus,
         histogram,
         joint_histogram,
+        object_table,
         quantile,
+        segmentation_quality,
         signal_to_noise,
         stained_area,
         tissue_integrity,
         unexpected_correlations,
     )
+    from gigaqc.regions import region
     from gigaqc.rules import Rules
     from gigaqc.scanning import explain, scan
+    from gigaqc.segmentation import segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
         arcsinh,
@@ -87,13 +91,17 @@ __all__ = [
     "list_images",
     "normalize_percentiles",
     "normalize_to_channel",
+    "object_table",
     "open_image",
     "open_labels",
     "pixel_clustering_preprocess",
     "pl",
     "quantile",
+    "region",
     "remove_hot_pixels",
     "scan",
+    "segment_nuclei",
+    "segmentation_quality",
     "signal_to_noise",
     "spatial",
     "stained_area",
@@ -131,14 +139,18 @@ _HOMES = {
         "focus",
         "histogram",
         "joint_histogram",
+        "object_table",
         "quantile",
+        "segmentation_quality",
         "signal_to_noise",
         "stained_area",
         "tissue_integrity",
         "unexpected_correlations",
     ),
+    "regions": ("region",),
     "rules": ("Rules",),
     "scanning": ("explain", "scan"),
+    "segmentation": ("segment_nuclei",),
     "statistics": ("Statistics",),
     "transforms": (
         "arcsinh",

@@ -196,7 +196,8 @@ def assess(
     expected_pairs
         Pairs of channels that may correlate.
     mask
-        Bool over ``y x``: judge only the pixels inside; the recipe's SNR takes its noise outside.
+        Bool over ``y x``, or polygons (see `region`): judge only the pixels inside; the recipe's
+        SNR takes its noise outside.
     full_scale
         Where the detector clips; needed to see clipping in float images.
     name

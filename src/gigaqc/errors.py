@@ -51,9 +51,17 @@ class RulesError(GigaqcError, ValueError):
     """A rules file or a limit cannot be understood."""
 
 
+class SegmentationError(GigaqcError, ValueError):
+    """A model failed on a tile, or gave no labels; names the tile and its pixels."""
+
+
 class WriteError(GigaqcError, OSError):
     """A result could not be written; nothing half-written was left behind."""
 
 
 class ChannelWarning(UserWarning):
     """A channel gives no result; the message names it and says why."""
+
+
+class SegmentationWarning(UserWarning):
+    """Tiles without labels because a model failed on them; the message names them."""

@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, ParameterError
+from gigaqc.polygons import is_polygons, polygon_mask
 
 DIMS = ("t", "c", "z", "y", "x")
 """The axes, in the only order that gigaqc works in."""
@@ -348,13 +349,16 @@ def _has_start(parts: list[str], wanted: str) -> bool:
 def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataArray:
     """A bool mask over the dims of `image` that it has, chunked like the image; not read.
 
-    Dims that the mask lacks (often ``t``, ``c``, ``z``) are filled by repeating it.
+    Dims that the mask lacks (often ``t``, ``c``, ``z``) are filled by repeating it. Polygons (of
+    shapely, or a shapes element) are in the coordinates of the image, see `gigaqc.polygons`.
     """
+    if is_polygons(mask):
+        return polygon_mask(mask, image, argument)
     if isinstance(mask, xr.DataArray):
         labelled = mask
     else:
         if not hasattr(mask, "shape"):
-            raise MaskError(f"{argument}: got {type(mask).__name__}; pass an array of bool.")
+            raise MaskError(f"{argument}: got {type(mask).__name__}; pass bool, or polygons.")
         labels = ("y", "x") if mask.ndim == 2 else tuple(image.dims)
         if mask.ndim != len(labels):
             raise MaskError(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -76,19 +77,19 @@ def map_image(
         for index in np.ndindex(*table.shape):
             block, near = layout.block(index)
             nodes[name, *index] = Task((name, *index), _mapped, function, block, *near, *refs)
-        return _image_of(image, name, nodes, after, dtype)
+        return image_of(image, name, nodes, after, dtype)
     whole = f"{name}-whole" if channels is Channels.TOGETHER else name
     for index in layout.planes():
         block, near = layout.block_of_all(index)
         nodes[whole, *index] = Task((whole, *index), _mapped, function, block, *near, *refs)
     if channels is Channels.MERGED:
-        return _image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
+        return image_of(image.isel(c=0, drop=True), name, nodes, after, dtype)
     parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
     for index in layout.planes():
         for k, part in enumerate(parts):
             key: Key = (name, *index[: layout.c], k, *index[layout.c :])
             nodes[key] = Task(key, _channels_of, TaskRef((whole, *index)), layout.c, part)
-    return _image_of(image, name, nodes, after, dtype)
+    return image_of(image, name, nodes, after, dtype)
 
 
 def reduce_image(
@@ -122,11 +123,59 @@ def reduce_image(
     return promise(root, nodes, after)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """What the blocks of an image gave: a key for each chunk (without c), and what makes them."""
+
+    name: str
+    keys: np.ndarray
+    nodes: dict[Key, GraphNode]
+    after: tuple[Delayed, ...]
+
+
+def observe_blocks(
+    image: xr.DataArray, function: Callable, *arguments: Any, name: str, depth: int = 0
+) -> Blocks:
+    """What `function` makes of each block of an image and its halo, for a graph to go on with.
+
+    ``function(block, halo, index, *arguments)`` gets what it gets in `reduce_image`, but with the
+    index of the chunk (without c) in the place of the channels. Chunks are read in strips, and not
+    before all but a few of the blocks before them are done.
+    """
+    after = tuple(a for a in arguments if isinstance(a, Delayed))
+    table, source = owned(image.data, name, after)
+    nodes: dict[Key, GraphNode] = dict(source)
+    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    layout = _Layout.of(image, depth, table, nodes)
+    keys = np.empty([n for i, n in enumerate(table.shape) if i != layout.c], dtype=object)
+    chain: list[Key] = []
+    for index in itertools.chain(*layout.strips()):
+        block, near = layout.block_of_all(index)
+        keys[index] = (name, *index)
+        task = partial(_indexed, function, index)
+        nodes[keys[index]] = Task(keys[index], _mapped, task, block, *near, *refs)
+        step: Key = (f"{name}-step", *index)
+        nodes[step] = Task(step, _nothing, TaskRef(keys[index]), *map(TaskRef, chain[-1:]))
+        chain.append(step)
+    hold_back(nodes, chain)
+    return Blocks(name, keys, nodes, after)
+
+
+def _indexed(
+    function: Callable, index: tuple[int, ...], block: Any, halo: Halo, _: slice, *arguments: Any
+) -> Any:
+    return function(block, halo, index, *arguments)
+
+
+def _nothing(*_: Any) -> None:
+    """Done."""
+
+
 def _merged(part: Any, before: Any = None) -> Any:
     return part if before is None else before.merge(part)
 
 
-def _image_of(
+def image_of(
     image: xr.DataArray,
     name: str,
     nodes: dict[Key, GraphNode],

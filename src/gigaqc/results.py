@@ -10,6 +10,7 @@ import xarray as xr
 
 from gigaqc.distribution import Distribution
 from gigaqc.metrics import focus as focus_metrics
+from gigaqc.metrics.intensity import mean_and_std
 from gigaqc.quality.artifacts import channel_artifacts
 from gigaqc.quality.channels import channel_correlation
 from gigaqc.quality.histograms import even_edges
@@ -69,10 +70,8 @@ def tile_maps(statistics: Statistics, channels: pd.DataFrame) -> xr.Dataset:
     def wide(values: np.ndarray) -> np.ndarray:
         return np.asarray(values, "f8").reshape(-1, 1, 1, 1, 1)
 
+    mean, std = mean_and_std(n, total, squares, wide(state.shift))
     with np.errstate(divide="ignore", invalid="ignore"):
-        about = total / n
-        mean = about + wide(state.shift)
-        std = np.sqrt(np.maximum(squares / n - about * about, 0.0))
         level = wide(channels["clipping_level"].to_numpy())
         clipped = np.where(largest >= level, at_largest, 0.0) / n
         unknown = wide(channels["clipped_fraction"].isna().to_numpy()).astype(bool)

@@ -52,7 +52,8 @@ def scan(
     image
         Anything that `gigaqc` takes as an image.
     mask
-        Bool, of the image's ``y x`` or more of its dims; pixels outside are excluded and counted.
+        Bool, of the image's ``y x`` or more of its dims, or polygons (see `region`); pixels outside
+        are excluded and counted.
     tile
         Side of the tiles of the tile maps, in pixels.
     quantiles

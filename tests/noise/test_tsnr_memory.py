@@ -41,8 +41,8 @@ def growth(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> int
 def test_a_series_8_times_larger_than_what_it_may_take(
     tmp_path: Path, chunks: tuple[int, ...]
 ) -> None:
-    """1600 frames of 512 KiB; their states are 10 MiB, and a few of them wait."""
-    assert growth(tmp_path, (1600, 512, 512), chunks) <= 100 * MIB
+    """2000 frames of 512 KiB; their states are 10 MiB, and a few of them wait."""
+    assert growth(tmp_path, (2000, 512, 512), chunks) <= 1000 * MIB // 8
 
 
 @pytest.mark.slow

@@ -285,3 +285,12 @@ def test_wrong_use(call: Callable[[Any], Any], message: str) -> None:
     image = np.zeros((2, 6, 6), "u2")
     with testing.forbid_compute(), pytest.raises((ParameterError, ChannelError), match=message):
         call(image)
+
+
+def test_a_multiscale_element_keeps_its_channels():
+    models = pytest.importorskip("spatialdata.models")
+    data = np.arange(2 * 12 * 16, dtype="u2").reshape(2, 12, 16)
+    element = models.Image2DModel.parse(data, dims=("c", "y", "x"), scale_factors=[2])
+    np.testing.assert_array_equal(
+        gq.gaussian_blur(element, 1).values, gq.gaussian_blur(data, 1).values
+    )

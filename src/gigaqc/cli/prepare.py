@@ -122,22 +122,22 @@ def preprocess(
             "norm_sum": norm_sum, "cap": _number(cap, "--cap"), "pool": str(pool),
         }  # fmt: skip
         if output_layer is not None:
-            _refuse_reading(dims, channels, level)
-            sdata, layer = _spatialdata(sources, element, out, output_layer, overwrite)
-            with computing(workers, memory, scheduler), _bar("preprocess", quiet=quiet):
+            refuse_reading(dims, channels, level)
+            sdata, layer = opened_store(sources, element, out, output_layer, overwrite)
+            with computing(workers, memory, scheduler), bar("preprocess", quiet=quiet):
                 gq.spatial.pixel_clustering_preprocess(
                     sdata, layer, output_layer, overwrite=overwrite, **settings
                 )
-            _say(f"{sources[0]}: wrote images/{output_layer}", quiet)
+            say(f"{sources[0]}: wrote images/{output_layer}", quiet)
             return
         targets = _targets(sources, out, element, overwrite)
         reading = Reading(checked_dims(dims), channels, element, level)
         images = [reading.open(source) for source in sources]
-        with computing(workers, memory, scheduler), _bar("preprocess", quiet=quiet):
+        with computing(workers, memory, scheduler), bar("preprocess", quiet=quiet):
             results = gq.pixel_clustering_preprocess(images, **settings)
             _write(results, targets, overwrite)
         for target in targets:
-            _say(f"Image: {target.resolve()}", quiet)
+            say(f"Image: {target.resolve()}", quiet)
 
 
 @app.command(short_help="Group the pixels of images by their channels.")
@@ -178,31 +178,32 @@ def cluster(
             "mask": "positive" if positive else None, "fraction": fraction, "seed": seed,
         }  # fmt: skip
         if output_layer is not None:
-            _refuse_reading(dims, channels, level)
-            sdata, layer = _spatialdata(sources, element, out, output_layer, overwrite)
-            with computing(workers, memory, scheduler), _bar("cluster", quiet=quiet):
+            refuse_reading(dims, channels, level)
+            sdata, layer = opened_store(sources, element, out, output_layer, overwrite)
+            with computing(workers, memory, scheduler), bar("cluster", quiet=quiet):
                 gq.spatial.cluster_pixels(
                     sdata, layer, output_layer, n_clusters, overwrite=overwrite, **settings
                 )
-            _say(f"{sources[0]}: wrote labels/{output_layer}", quiet)
+            say(f"{sources[0]}: wrote labels/{output_layer}", quiet)
             return
         targets = _targets(sources, out, element, overwrite)
         folder = targets[0].parent
         beside = [folder / name for name in ("profile.csv", "model.npz", "clusters.png")]
-        _refuse(beside, overwrite)
+        refuse(beside, overwrite)
         reading = Reading(checked_dims(dims), channels, element, level)
         images = [reading.open(source) for source in sources]
-        with computing(workers, memory, scheduler), _bar("cluster", quiet=quiet):
+        with computing(workers, memory, scheduler), bar("cluster", quiet=quiet):
             found = gq.cluster_pixels(images, n_clusters, **settings)
             _write(list(found.labels), targets, overwrite, labels=True)
         found.profile.assign(pixels=found.sizes).to_csv(beside[0])
         found.model.save(beside[1], overwrite=overwrite)
         _draw(targets, found, beside[2])
         for path in (*targets, *beside):
-            _say(f"Wrote {path.resolve()}", quiet)
+            say(f"Wrote {path.resolve()}", quiet)
 
 
-def _bar(label: str, *, quiet: bool) -> Any:
+def bar(label: str, *, quiet: bool) -> Any:
+    """A progress bar of what is computed."""
     from gigaqc.progress import tasks_shown  # which imports dask
 
     return tasks_shown(label, show=not quiet)
@@ -225,14 +226,14 @@ def _number(given: str, option: str) -> float | None:
         raise ParameterError(f"{option}: got {given!r}; pass a number, or none.") from None
 
 
-def _refuse_reading(dims: str | None, channels: str | None, level: int) -> None:
+def refuse_reading(dims: str | None, channels: str | None, level: int) -> None:
     """Elements say themselves what their axes and channels are."""
     for option, given in (("--dims", dims), ("--channels", channels), ("--level", level)):
         if given:
             raise ParameterError(f"{option}: does not go with --output-layer; leave it out.")
 
 
-def _spatialdata(
+def opened_store(
     sources: Sequence[str], element: str | None, out: Path | None, output: str, overwrite: bool
 ) -> tuple[Any, str]:
     """The store, opened, and the image in it."""
@@ -284,11 +285,12 @@ def _targets(
     for target in targets:
         if any(os.path.realpath(source) == os.path.realpath(target) for source in sources):
             raise WriteError(f"out: {str(target)!r} is a SOURCE itself; choose another folder.")
-    _refuse(targets, overwrite)
+    refuse(targets, overwrite)
     return targets
 
 
-def _refuse(paths: Sequence[Path], overwrite: bool) -> None:
+def refuse(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raise where a result is there already."""
     for path in paths:
         if os.path.lexists(path) and not overwrite:
             raise WriteError(f"out: {str(path)!r} exists; pass --overwrite, or another folder.")
@@ -305,6 +307,7 @@ def _draw(targets: Sequence[Path], found: gq.PixelClusters, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _say(text: str, quiet: bool) -> None:
+def say(text: str, quiet: bool) -> None:
+    """Print, unless nothing is to be printed."""
     if not quiet:
         typer.echo(text)

@@ -76,7 +76,8 @@ class PixelModel:
         image
             Anything that `gigaqc` takes as an image; the model's channels are found by name.
         mask
-            Bool, ``y x`` or more of the image's dims; pixels outside get 0.
+            Bool, ``y x`` or more of the image's dims, or polygons (see `region`); pixels outside
+            get 0.
 
         Returns
         -------

@@ -85,8 +85,8 @@ def cluster_pixels(
     channels
         Names or positions of the channels to look at; None takes all.
     mask
-        Bool, ``y x`` or more of the image's dims (a list for a list): other pixels get label 0.
-        ``"positive"``: only pixels above 0 in all channels count.
+        Bool, ``y x`` or more of the image's dims, or polygons (see `region`); a list for a list.
+        Other pixels get label 0. ``"positive"``: only pixels above 0 in all channels count.
     fraction
         Part of the pixels that the model is trained on, in 0..1; at most `max_pixels` of all
         images. Drawn by a hash of their position and `seed`, so that the sample, the model and the

@@ -1,4 +1,4 @@
-"""How channels go together, from co-moments."""
+"""How channels go together, from co-moments, of an image or of each object."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from gigaqc.kernels import by_label as columns
 from gigaqc.states import CoMoments
 
 
@@ -22,6 +23,24 @@ def correlation_matrix(moments: CoMoments) -> np.ndarray:
     r = np.clip(r, -1.0, 1.0)
     np.fill_diagonal(r, np.where(np.isnan(np.diagonal(variance)), np.nan, 1.0))
     return r
+
+
+def colocalized(table: np.ndarray) -> dict[str, np.ndarray]:
+    """Pearson's r and Manders' coefficients of each row of `kernels.by_label.sum_pairs`."""
+    n, xx, yy, xy = table[:, [columns.N, columns.XX, columns.YY, columns.XY]].T
+    varies = (table[:, columns.LOW_X] < table[:, columns.HIGH_X]) & (
+        table[:, columns.LOW_Y] < table[:, columns.HIGH_Y]
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.clip(xy / np.sqrt(xx) / np.sqrt(yy), -1.0, 1.0)
+        m1 = table[:, columns.X_WHERE_Y] / table[:, columns.SUM_X]
+        m2 = table[:, columns.Y_WHERE_X] / table[:, columns.SUM_Y]
+    return {
+        "n_pixels": n.astype("i8"),
+        "pearson": np.where(varies, r, np.nan),
+        "manders_m1": m1,
+        "manders_m2": m2,
+    }
 
 
 def unexpected_pairs(

@@ -20,6 +20,30 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator
 
 
+def mean_and_std(
+    n: np.ndarray, total: np.ndarray, squares: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation from sums about a shift; NaN where n is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        about = total / n
+        return about + shift, np.sqrt(np.maximum(squares / n - about * about, 0.0))
+
+
+def stained_columns(
+    sums: np.ndarray, threshold: float, pixel: float, channel: str
+) -> dict[str, np.ndarray]:
+    """Stained fraction, area and mean of objects, from their valid and positive pixels and sum."""
+    n, positive, total = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            "positive_fraction": positive / n,
+            "positive_area": np.where(n > 0, positive * pixel, np.nan),
+            "positive_mean": total / positive,
+        }
+    nothing = math.isnan(threshold)
+    return {f"{k}_{channel}": np.full_like(v, np.nan) if nothing else v for k, v in found.items()}
+
+
 @dataclass(frozen=True)
 class SignalNoise:
     """The recipe's signal, noise and their ratio, and whether they are exact."""

@@ -49,8 +49,8 @@ def isnr(
     n_clusters
         Components of the mixture, 2 to 6.
     noise_mask
-        Bool over ``y x`` (or more of the image's dims), True where there is noise only: used
-        instead of the mixture.
+        Bool over ``y x`` (or more of the image's dims), or polygons (see `region`), True where
+        there is noise only: used instead of the mixture.
     correction
         ``"rician"`` for magnitude images; None for a factor of 1 (images with Gaussian noise).
 

@@ -53,8 +53,8 @@ def tsnr_map(
         What is not measurable: ``"nan"``, or ``"zero"``, where values beyond 1000 are 0 too, as
         in ukat.
     mask
-        Bool over ``y x``, or more dims of the series: only what is inside is measured. With t,
-        frames outside are left out.
+        Bool over ``y x``, or more dims of the series, or polygons (see `region`): only what is
+        inside is measured. With t, frames outside are left out.
     dims
         The axes of an array without labels, such as ``"tyx"``.
 
@@ -177,8 +177,8 @@ def tsnr_summary(
     series
         A series with an axis t, or a map that `tsnr_map` gave.
     mask
-        Bool over ``y x`` or more dims of the map; or a dict of names to masks, each of which gives
-        rows of its own.
+        Bool over ``y x`` or more dims of the map, or polygons (see `region`); or a dict of names to
+        masks, each of which gives rows of its own.
     percentiles
         In 0..100.
     detrend, ddof, baseline, dims

@@ -14,6 +14,12 @@ from gigaqc.plot.clusters import (
 )
 from gigaqc.plot.maps import compare_maps, map
 from gigaqc.plot.noise import mixture
+from gigaqc.plot.objects import (
+    nuclei,
+    object_density,
+    object_distributions,
+    region_histogram,
+)
 from gigaqc.plot.results import (
     DIVERGING,
     SEQUENTIAL,
@@ -45,8 +51,12 @@ __all__ = [
     "joint_histogram",
     "map",
     "mixture",
+    "nuclei",
+    "object_density",
+    "object_distributions",
     "photon_transfer",
     "printable",
+    "region_histogram",
     "summary",
     "tile_map",
     "tiles",

@@ -161,19 +161,14 @@ class _Plane:
         image = as_image(map, argument="map")
         several = image.sizes["c"] > 1
         image = _of_channel(image, channel)
-        said = [label_of(str(image["c"].item()))] if several else []
-        for dim, given in (("t", t), ("z", z)):
-            index = _index(image, dim, given)
-            if index is not None:
-                if image.sizes[dim] > 1:
-                    said.append(f"{dim} {index} of 0\u2013{image.sizes[dim] - 1}")
-                image = image.isel({dim: index})
+        name = [label_of(str(image["c"].item()))] if several else []
+        image, said = chosen_plane(image, z, t)
         sizes = image.attrs.get("pixel_size") or {}
         height, width = image.sizes["y"], image.sizes["x"]
         return cls(
             values=_thinned(image),
             size=(height, width),
-            title=", ".join(said),
+            title=", ".join([*name, *said]),
             aspect=float(sizes.get("y", 1.0)) / float(sizes.get("x", 1.0)),
             upright=_points_up(image.attrs.get("affine")),
         )
@@ -189,6 +184,20 @@ def _name_of(map: Any) -> str:
 def _of_channel(image: xr.DataArray, channel: str | int | None) -> xr.DataArray:
     names = channel_names(image)
     return image.isel(c=0 if channel is None else channel_index(names, channel))
+
+
+def chosen_plane(
+    image: xr.DataArray, z: int | None, t: int | None
+) -> tuple[xr.DataArray, list[str]]:
+    """One plane of an image, the middle one unless said, and which it is in words."""
+    said = []
+    for dim, given in (("t", t), ("z", z)):
+        index = _index(image, dim, given)
+        if index is not None:
+            if image.sizes[dim] > 1:
+                said.append(f"{dim} {index} of 0\u2013{image.sizes[dim] - 1}")
+            image = image.isel({dim: index})
+    return image, said
 
 
 def _index(image: xr.DataArray, dim: str, given: int | None) -> int | None:

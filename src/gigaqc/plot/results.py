@@ -162,7 +162,7 @@ def histograms(results: Any, channel: str | int | None = None, ax: Axes | None =
     if not drawn:
         say(ax, "no finite values")
         return ax
-    _log_counts(ax)
+    log_counts(ax)
     ax.margins(x=0.01)
     ax.set_xlabel("value")
     ax.set_ylabel("pixels")
@@ -391,19 +391,20 @@ def _stairs(ax: Axes, dataset: xr.Dataset, index: int, fill: bool) -> Any:
     return patch
 
 
-def _log_counts(ax: Axes) -> None:
+def log_counts(ax: Axes, bottom: float = 0.7) -> None:
     """A logarithmic count axis; its labels are plain text, since mathematics takes 10 ms each."""
     ax.set_yscale("log", nonpositive="clip")
-    ax.set_ylim(bottom=0.7)
+    ax.set_ylim(bottom=bottom)
     ax.yaxis.set_major_formatter(lambda value, _: _power_of_ten(value))
     ax.yaxis.set_minor_formatter("")
 
 
 def _power_of_ten(value: float) -> str:
     exponent = round(math.log10(value)) if value > 0 else 0
-    if exponent < 3:
+    if abs(exponent) < 3:
         return f"{value:g}"
-    return "10" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(exponent))
+    sign = "⁻" if exponent < 0 else ""
+    return "10" + sign + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(abs(exponent)))
 
 
 def _mark_levels(ax: Axes, results: Any, name: str) -> None:

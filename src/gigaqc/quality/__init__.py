@@ -7,6 +7,7 @@ from gigaqc.quality.artifacts import acquisition_artifacts
 from gigaqc.quality.channels import channel_correlation, colocalization, unexpected_correlations
 from gigaqc.quality.histograms import histogram, joint_histogram
 from gigaqc.quality.intensity import dynamic_range, quantile, signal_to_noise, stained_area
+from gigaqc.quality.objects import object_table, segmentation_quality
 from gigaqc.quality.sharpness import focus
 from gigaqc.quality.tissue import tissue_integrity
 
@@ -18,7 +19,9 @@ __all__ = [
     "focus",
     "histogram",
     "joint_histogram",
+    "object_table",
     "quantile",
+    "segmentation_quality",
     "signal_to_noise",
     "stained_area",
     "tissue_integrity",

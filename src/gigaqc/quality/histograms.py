@@ -42,7 +42,7 @@ def histogram(
     range
         Lowest and highest edge; each channel's smallest and largest value unless said.
     mask
-        Bool over ``y x``: only pixels inside count.
+        Bool over ``y x``, or polygons (see `region`): only pixels inside count.
 
     Returns
     -------

@@ -5,6 +5,7 @@ chunk by chunk and complete or absent; without a store they are lazy elements in
 """
 
 from gigaqc.spatial.noise import gain_map, isnr_map, tsnr_map
+from gigaqc.spatial.nuclei import segment_nuclei
 from gigaqc.spatial.pixels import cluster_pixels, pixel_clustering_preprocess
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "gain_map",
     "isnr_map",
     "pixel_clustering_preprocess",
+    "segment_nuclei",
     "tsnr_map",
 ]

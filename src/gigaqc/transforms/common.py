@@ -19,6 +19,8 @@ from gigaqc.statistics import Part, Statistics
 def like(result: xr.DataArray, source: Any) -> xr.DataArray:
     """The result without the channel axis that an image of one plane did not have."""
     dims = getattr(source, "dims", None)
+    if isinstance(source, xr.DataTree):  # of a multiscale element, whose root has no dims
+        dims = {d for node in source.subtree for d in node.dims}
     plane = np.ndim(source) == 2 if dims is None else "c" not in dims
     return result.isel(c=0, drop=True) if plane and "c" in result.dims else result
 

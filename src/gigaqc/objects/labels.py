@@ -1,0 +1,135 @@
+"""A label image as the passes take it, and whether it lies on an image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gigaqc.errors import ImageError
+from gigaqc.image import as_image
+from gigaqc.io.units import in_unit, unit_name
+from gigaqc.kernels import objects as kernels
+from gigaqc.mapping import Halo, map_image
+
+_SAME_SIZE = 1e-3  # relative: pixel sizes are written with few digits
+
+_DIMS = {2: "yx", 3: "zyx"}
+
+
+def as_labels(source: Any, argument: str = "labels") -> xr.DataArray:
+    """The lazy label image, dims ``y x`` or ``z y x``; no pixel is read.
+
+    An array without labels of its axes is ``y x`` or ``z y x``. A single time or channel falls.
+
+    Raises
+    ------
+    ImageError, ImageTypeError
+        When the values are no integers, or there are several times or channels.
+    """
+    labelled = isinstance(source, (xr.DataArray, xr.Dataset, xr.DataTree))
+    dims = None if labelled else _DIMS.get(getattr(source, "ndim", 0))
+    image = as_image(source, dims=dims, argument=argument)
+    if image.dtype.kind not in "iu":
+        cure = (
+            "number its pieces first, for example skimage.measure.label(mask)"
+            if image.dtype.kind == "b"
+            else "convert them where they are whole numbers, labels.astype('int32')"
+        )
+        raise ImageError(
+            f"{argument}: dtype {image.dtype}; ids are integers, 0 is background: {cure}."
+        )
+    for dim in ("t", "c"):
+        if image.sizes.get(dim, 1) > 1:
+            raise ImageError(
+                f"{argument}: dims {dict(image.sizes)}; a label image has one {dim}, pass "
+                f"labels.isel({dim}=0), or each in turn."
+            )
+    return image.squeeze([d for d in ("t", "c") if d in image.dims], drop=True)
+
+
+def check_fit(labels: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """The image without a time of length 1, refused unless the labels lie on it.
+
+    Raises
+    ------
+    ImageError
+        When shapes or pixel sizes differ, or there are several times.
+    """
+    if image.sizes.get("t", 1) > 1:
+        raise ImageError(
+            f"image: dims {dict(image.sizes)} have several times; pass image.isel(t=0), or each in "
+            "turn."
+        )
+    absent = [d for d in "tz" if d in image.dims and d not in labels.dims and image.sizes[d] == 1]
+    image = image.squeeze(absent, drop=True)
+    if "t" in image.dims:
+        image = image.squeeze("t", drop=True)
+    own = {d: n for d, n in image.sizes.items() if d != "c"}
+    if own != dict(labels.sizes):
+        raise ImageError(
+            f"labels: {dict(labels.sizes)} do not lie on the image's {own}; pass labels of the "
+            "same pixels (the same level of a pyramid, the same region)."
+        )
+    _check_pixel_size(labels, image)
+    return image
+
+
+def _check_pixel_size(labels: xr.DataArray, image: xr.DataArray) -> None:
+    mine, theirs = (pixel_size(a) for a in (labels, image))
+    if mine is None or theirs is None:
+        return
+    (sizes, unit), (others, other) = mine, theirs
+    for dim in sizes.keys() & others.keys():
+        wanted = in_unit(others[dim], other, unit)
+        if not math.isclose(sizes[dim], wanted, rel_tol=_SAME_SIZE):
+            raise ImageError(
+                f"labels: a pixel is {sizes[dim]:.6g} {unit} along {dim}, the image's "
+                f"{others[dim]:.6g} {other}; pass labels of the same level, or correct "
+                "attrs['pixel_size']."
+            )
+
+
+def pixel_size(array: xr.DataArray) -> tuple[dict[str, float], str] | None:
+    """Size of a pixel by dim, and the full name of its unit; None where either is unknown."""
+    unit = unit_name(array.attrs.get("unit"))
+    given = array.attrs.get("pixel_size") or {}
+    sizes = {d: float(given[d]) for d in "zyx" if d in array.dims and d in given}
+    known = len(sizes) == sum(d in array.dims for d in "zyx")
+    return (sizes, unit) if known and unit is not None and all(sizes.values()) else None
+
+
+def aligned(labels: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """Labels in the chunks of an image; each chunk is read once all the same."""
+    labels = labels.drop_vars(list(labels.coords))
+    return labels.chunk({d: image.chunksizes[d] for d in labels.dims})
+
+
+def unsigned(block: np.ndarray) -> np.ndarray:
+    """A block of labels as native unsigned integers of the same bits."""
+    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
+    return native.view(f"u{native.dtype.itemsize}")
+
+
+def ring_labels(labels: xr.DataArray, width: int) -> xr.DataArray:
+    """The background within `width` pixels of an object, by its label, plane by plane (lazy).
+
+    Pixels are reached in steps of 8 neighbours; where rings meet, the nearer object has the pixel,
+    of two as near the one with the larger label.
+    """
+    image = labels.expand_dims("c")
+    found = map_image(image, _ring_block, width, name="rings", depth=width, dtype=labels.dtype)
+    return found.isel(c=0, drop=True)
+
+
+def _ring_block(block: np.ndarray, halo: Halo, channels: slice, width: int) -> np.ndarray:
+    top, bottom, left, right = halo
+    height, length = block.shape[-2:]
+    ids = unsigned(block)
+    core = (..., slice(top, height - bottom), slice(left, length - right))
+    out = np.empty_like(ids[core])
+    for index in np.ndindex(*block.shape[:-2]):
+        out[index] = kernels.rings(ids[index], width)[core]
+    return out.view(block.dtype.newbyteorder("="))

@@ -1,0 +1,127 @@
+"""Passes that measure one channel or two within each object of a label image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.kernels import by_label as kernels
+from gigaqc.objects.labels import aligned
+from gigaqc.objects.rows import BlockRuns
+from gigaqc.observe.blocks import Channels, Place
+from gigaqc.passes import Pass
+
+
+@dataclass(frozen=True)
+class Stained:
+    """Of each object and channel: finite pixels, those above the threshold, and their sum.
+
+    `labels` uint64 (n,), ascending; `table` float64 (n, channels, 3).
+    """
+
+    labels: np.ndarray
+    table: np.ndarray
+
+    def merge(self, other: Stained) -> Stained:
+        """Of both parts."""
+        labels, order, group = _grouped(self.labels, other.labels)
+        table = np.zeros((len(labels), *self.table.shape[1:]))
+        np.add.at(table, group, np.concatenate([self.table, other.table])[order])
+        return Stained(labels, table)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Of each object the sums of two channels: `table` float64 (n, 14), see `kernels.by_label`."""
+
+    labels: np.ndarray
+    table: np.ndarray
+
+    def merge(self, other: Pairs) -> Pairs:
+        """Of both parts."""
+        labels, order, group = _grouped(self.labels, other.labels)
+        rows = np.concatenate([self.table, other.table])
+        return Pairs(labels, kernels.merge_pairs(order, group, len(labels), rows))
+
+
+def _grouped(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of both, the order that sorts them together, and which label each then is."""
+    together = np.concatenate([mine, theirs])
+    order = np.argsort(together, kind="stable")
+    together = together[order]
+    first = np.ones(len(together), bool)
+    first[1:] = together[1:] != together[:-1]
+    return together[first], order, np.cumsum(first) - 1
+
+
+def stained_pass(
+    labels: xr.DataArray, image: xr.DataArray, thresholds: Delayed | Sequence[float]
+) -> Delayed:
+    """What of each object lies above the threshold of each channel, as `Stained` (lazy).
+
+    Parameters
+    ----------
+    labels
+        From `as_labels`.
+    image
+        From `check_fit`.
+    thresholds
+        One a channel, or a promise of them, which is kept before anything is read.
+    """
+    return _pass("stained", labels, image, _observe_stained, thresholds)
+
+
+def pairs_pass(
+    labels: xr.DataArray, image: xr.DataArray, thresholds: Delayed | Sequence[float]
+) -> Delayed:
+    """Sums of the two channels of an image over each object, as `Pairs` (lazy)."""
+    return _pass("pairs", labels, image, _observe_pairs, thresholds)
+
+
+def _pass(
+    name: str,
+    labels: xr.DataArray,
+    image: xr.DataArray,
+    observe: Callable,
+    thresholds: Delayed | Sequence[float],
+) -> Delayed:
+    token = tokenize(labels.data.name, image.data.name, thresholds)
+    after = (thresholds,) if isinstance(thresholds, Delayed) else ()
+    beside = aligned(labels, image)
+    return Pass(f"{name}-{token}", image, beside, observe, (thresholds,), after=after).build()
+
+
+def _observe_stained(
+    channels: Iterable[np.ndarray], masks: Channels, place: Place, thresholds: Sequence[float]
+) -> Stained:
+    runs = BlockRuns.of(masks[0], place, 0)
+    order = np.argsort(runs.distinct)
+    found = [
+        kernels.sum_stained(_values(channel, runs), *_places(runs), float(threshold))[order]
+        for channel, threshold in zip(channels, thresholds, strict=True)
+    ]
+    return Stained(runs.distinct[order], np.stack(found, axis=1))
+
+
+def _observe_pairs(
+    channels: Iterable[np.ndarray], masks: Channels, place: Place, thresholds: Sequence[float]
+) -> Pairs:
+    runs = BlockRuns.of(masks[0], place, 0)
+    order = np.argsort(runs.distinct)
+    x, y = (_values(channel, runs) for channel in channels)
+    limits = (float(t) for t in thresholds)
+    table = kernels.sum_pairs(x, y, *_places(runs), *limits)
+    return Pairs(runs.distinct[order], table[order])
+
+
+def _values(channel: np.ndarray, runs: BlockRuns) -> np.ndarray:
+    return np.ascontiguousarray(channel.reshape(-1, runs.width), "f8")
+
+
+def _places(runs: BlockRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    return runs.bounds, runs.first, runs.slots, len(runs.distinct)

@@ -1,0 +1,48 @@
+"""The pass over labels and the image beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.image import channel_names
+from gigaqc.objects.labels import aligned
+from gigaqc.objects.state import Request, observe
+from gigaqc.passes import Pass
+
+
+def object_pass(
+    labels: xr.DataArray,
+    image: xr.DataArray | None = None,
+    *,
+    connectivity: int = 8,
+    folder: Path | None = None,
+) -> Delayed:
+    """Sums over the objects of a label image, as `Objects`, in one read of both (lazy).
+
+    Parameters
+    ----------
+    labels
+        From `as_labels`.
+    image
+        From `check_fit`, for intensities.
+    connectivity
+        4 or 8: which neighbours are of one piece.
+    folder
+        Where rows are kept that are too many for memory; None keeps all.
+    """
+    planar = labels.sizes.get("z", 1) == 1
+    channels = 0 if image is None else len(channel_names(image))
+    request = Request(
+        channels, int(connectivity == 8), planar, None if folder is None else str(folder)
+    )
+    if image is None:
+        source, mask = labels.expand_dims("c"), None
+        token = tokenize(labels.data.name, request)
+    else:
+        source, mask = image, aligned(labels, image)
+        token = tokenize(labels.data.name, image.data.name, request)
+    return Pass(f"objects-{token}", source, mask, observe, (request,)).build()

@@ -1,0 +1,155 @@
+"""Sums over objects, keyed by label: observed on a block, merged, sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gigaqc.distribution import bias_of, layout_of
+from gigaqc.errors import ImageError
+from gigaqc.kernels import objects as kernels
+from gigaqc.objects.labels import unsigned
+from gigaqc.observe.blocks import Place, to_codes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row an object, or a part of one, sorted by label.
+
+    Attributes
+    ----------
+    labels
+        uint64 (n,).
+    counts
+        int64 (n,), pixels.
+    box
+        int64 (n, 6): smallest z, y, x in the image, and one more than the largest.
+    sums
+        float64 (n, 9): of z, y, x, zz, yy, xx, zy, zx, yx about the corner of the box.
+    values
+        float64 (n, channels, 5): n, mean, M2, min, max of the finite pixels.
+    pieces
+        int64 (n, 2): pieces and holes, each within its block until seams are added.
+    """
+
+    labels: np.ndarray
+    counts: np.ndarray
+    box: np.ndarray
+    sums: np.ndarray
+    values: np.ndarray
+    pieces: np.ndarray
+
+    @classmethod
+    def empty(cls, channels: int) -> Rows:
+        """No object."""
+        return cls(
+            np.zeros(0, "u8"),
+            np.zeros(0, "i8"),
+            np.zeros((0, 6), "i8"),
+            np.zeros((0, kernels.N_SUMS)),
+            np.zeros((0, channels, kernels.N_VALUES)),
+            np.zeros((0, 2), "i8"),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(column.nbytes for column in self.columns().values())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by their names."""
+        return dict(self.__dict__)
+
+
+def merged(parts: Sequence[Rows]) -> Rows:
+    """One row an object: what is of one label added, in the order of the parts."""
+    if len(parts) == 1:
+        return parts[0]
+    labels = np.concatenate([p.labels for p in parts])
+    order = np.argsort(labels, kind="stable")  # parts are sorted, which this makes use of
+    labels = labels[order]
+    first = np.ones(len(labels), bool)
+    first[1:] = labels[1:] != labels[:-1]
+    group = np.cumsum(first) - 1
+    n = int(first.sum())
+    counts, box, sums, values, pieces = (
+        np.concatenate([getattr(p, name) for p in parts])
+        for name in ("counts", "box", "sums", "values", "pieces")
+    )
+    counts, box, sums = kernels.merge_shapes(order, group, n, counts, box, sums)
+    total = kernels.merge_values(order, group, n, values)
+    starts = np.flatnonzero(first)
+    added = np.add.reduceat(pieces[order], starts, axis=0) if n else pieces
+    return Rows(labels[first], counts, box, sums, total, added)
+
+
+@dataclass(frozen=True)
+class BlockRuns:
+    """The runs of a block (rows, width) and the slot of each; see `kernels.objects`."""
+
+    bounds: np.ndarray
+    first: np.ndarray
+    slots: np.ndarray
+    distinct: np.ndarray
+    pieces: np.ndarray
+    parent: np.ndarray
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, block: np.ndarray, place: Place, reach: int) -> BlockRuns:
+        """Those of a (t, z, y, x) block; `reach` 1 joins pieces diagonally too."""
+        height, width = block.shape[-2:]
+        bounds, ids, first = kernels.find_runs(unsigned(block).reshape(-1, width))
+        if block.dtype.kind == "i":
+            _refuse_negative(block, ids, place)
+        placed = kernels.place_runs(bounds, ids, first, height, reach)
+        slots, distinct, pieces, parent = placed
+        return cls(bounds, first, slots, distinct, pieces, parent, height, width)
+
+    def rows(self, channels: Iterable[np.ndarray], count: int, place: Place) -> Rows:
+        """Sums over the objects, with intensities of `count` channels."""
+        n = len(self.distinct)
+        counts, box, sums = kernels.sum_shapes(self.bounds, self.first, self.slots, self.height, n)
+        box += np.array([place.z, place.y, place.x] * 2)
+        values = np.empty((n, count, kernels.N_VALUES))
+        for c, channel in enumerate(channels):
+            values[:, c] = self._values(channel.reshape(-1, self.width), counts)
+        order = np.argsort(self.distinct)
+        return Rows(
+            self.distinct[order], counts[order], box[order], sums[order].astype("f8"),
+            values[order], self.pieces[order],
+        )  # fmt: skip
+
+    def _values(self, pixels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        where = (self.bounds, self.first, self.slots, len(self.distinct))
+        layout = layout_of(pixels.dtype)
+        if layout is not None:
+            values = np.ascontiguousarray(pixels, layout.float_type)
+            return kernels.sum_floats(values, *where)
+        total, squares, low, high = kernels.sum_codes(to_codes(pixels), *where).T
+        # About the nearest integer to the mean all terms are exact, whatever wraps around between.
+        middle = (2 * total + counts) // (2 * counts)
+        rest = total - counts * middle
+        m2 = squares - 2 * middle * total + counts * middle * middle - rest * (rest / counts)
+        mean = middle + rest / counts
+        bias = bias_of(pixels.dtype)
+        return np.stack([counts, mean + bias, m2, low + bias, high + bias], axis=1)
+
+
+def _refuse_negative(block: np.ndarray, ids: np.ndarray, place: Place) -> None:
+    bits = 8 * block.dtype.itemsize
+    negative = ids >= np.uint64(1 << (bits - 1))
+    if not negative.any():
+        return
+    found = int(ids[negative][0]) - (1 << bits)
+    _, z, y, x = np.argwhere(block == found)[0]
+    raise ImageError(
+        f"labels: negative id {found} at z {place.z + z}, y {place.y + y}, x {place.x + x}; ids "
+        "are positive and 0 is background: pass labels.clip(min=0), or renumber them."
+    )

@@ -1,0 +1,158 @@
+"""Rows as a table: what `object_table` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from gigaqc.image import channel_names
+from gigaqc.metrics import objects as metrics
+from gigaqc.objects.labels import pixel_size
+from gigaqc.objects.rows import Rows
+
+_SYMBOLS = {
+    "angstrom": "angstrom",
+    "nanometer": "nm",
+    "micrometer": "um",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "inch": "inch",
+    "meter": "m",
+}
+_PLACES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is needed to name the columns: the axes, their sizes, channels, size of a pixel."""
+
+    dims: tuple[str, ...]
+    sizes: Mapping[str, int]
+    channels: tuple[str, ...]
+    floats: bool
+    index: str
+    pixel_size: Mapping[str, float] | None
+    symbol: str
+
+    @classmethod
+    def of(cls, labels: xr.DataArray, image: xr.DataArray | None) -> Layout:
+        """That of labels and the image they lie on; either may know the size of a pixel."""
+        known = pixel_size(labels) or (None if image is None else pixel_size(image))
+        return cls(
+            tuple(map(str, labels.dims)),
+            {str(d): int(n) for d, n in labels.sizes.items()},
+            () if image is None else tuple(channel_names(image)),
+            image is not None and image.dtype.kind == "f",
+            labels.dtype.str,
+            None if known is None else known[0],
+            "" if known is None else _SYMBOLS[known[1]],
+        )
+
+    @property
+    def planar(self) -> bool:
+        """Whether the objects lie in one plane."""
+        return self.sizes.get("z", 1) == 1
+
+
+def table_of(rows: Rows, layout: Layout) -> pd.DataFrame:
+    """One row an object, indexed by ``label``."""
+    found = _shape_columns(rows, layout)
+    for c, channel in enumerate(layout.channels):
+        found.update(_value_columns(rows.values[:, c], rows.counts, channel, layout.floats))
+    return pd.DataFrame(found, index=label_index(rows.labels, np.dtype(layout.index)))
+
+
+def label_index(labels: np.ndarray, dtype: np.dtype) -> pd.Index:
+    """The ids of a label image of `dtype` as an index: int64, where that holds them."""
+    return pd.Index(labels.astype("u8" if np.iinfo(dtype).max >> 63 else "i8"), name="label")
+
+
+def centroids(rows: Rows) -> np.ndarray:
+    """Mean z, y, x of each object, (n, 3), in pixels; the first pixel is 0."""
+    return rows.box[:, :3] + rows.sums[:, :3] / rows.counts[:, None]
+
+
+def touches_border(rows: Rows, layout: Layout) -> np.ndarray:
+    """Which objects reach a side of the image; along axes of a single pixel none do."""
+    touching = np.zeros(len(rows), bool)
+    for d, dim in enumerate(_PLACES):
+        if layout.sizes.get(dim, 1) > 1:
+            touching |= (rows.box[:, d] == 0) | (rows.box[:, 3 + d] == layout.sizes[dim])
+    return touching
+
+
+def shapes_of(rows: Rows, layout: Layout) -> metrics.Shapes:
+    """Axes, eccentricity and orientation, in pixels."""
+    central = metrics.covariance(rows.counts, rows.sums, np.ones(3))
+    return metrics.shapes(central, planar=layout.planar)
+
+
+def _shape_columns(rows: Rows, layout: Layout) -> dict[str, np.ndarray]:
+    axes = [(d, dim) for d, dim in enumerate(_PLACES) if dim in layout.dims]
+    middle = centroids(rows)
+    found: dict[str, np.ndarray] = {"area": rows.counts}
+    found.update({f"centroid_{dim}": middle[:, d] for d, dim in axes})
+    found.update({f"bbox_min_{dim}": rows.box[:, d] for d, dim in axes})
+    found.update({f"bbox_max_{dim}": rows.box[:, 3 + d] for d, dim in axes})
+    central = metrics.covariance(rows.counts, rows.sums, np.ones(3))
+    found.update(_moment_columns(central, layout.dims))
+    shapes = metrics.shapes(central, planar=layout.planar)
+    found["major_axis_length"], found["minor_axis_length"] = shapes.major, shapes.minor
+    found["eccentricity"], found["orientation"] = shapes.eccentricity, shapes.orientation
+    found["touches_border"] = touches_border(rows, layout)
+    if layout.planar:
+        found["n_pieces"], found["n_holes"] = rows.pieces[:, 0], rows.pieces[:, 1]
+    if layout.pixel_size is not None:
+        found.update(_physical_columns(found, rows, layout, axes))
+    return found
+
+
+def _moment_columns(central: np.ndarray, dims: Sequence[str]) -> dict[str, np.ndarray]:
+    names = ("zz", "yy", "xx", "zy", "zx", "yx")
+    return {f"moment_{n}": central[:, k] for k, n in enumerate(names) if set(n) <= set(dims)}
+
+
+def _physical_columns(
+    pixels: Mapping[str, np.ndarray],
+    rows: Rows,
+    layout: Layout,
+    axes: Sequence[tuple[int, str]],
+) -> dict[str, np.ndarray]:
+    assert layout.pixel_size is not None
+    size, symbol = layout.pixel_size, layout.symbol
+    found: dict[str, np.ndarray] = {}
+    if layout.planar:
+        found[f"area_{symbol}2"] = rows.counts * (size["y"] * size["x"])
+    else:
+        found[f"volume_{symbol}3"] = rows.counts * (size["z"] * size["y"] * size["x"])
+    for name in ("centroid", "bbox_min", "bbox_max"):
+        for _, dim in axes:
+            found[f"{name}_{dim}_{symbol}"] = pixels[f"{name}_{dim}"] * size[dim]
+    sides = np.array([size.get(dim, 1.0) for dim in _PLACES])
+    central = metrics.covariance(rows.counts, rows.sums, sides)
+    shapes = metrics.shapes(central, planar=layout.planar)
+    found[f"major_axis_length_{symbol}"] = shapes.major
+    found[f"minor_axis_length_{symbol}"] = shapes.minor
+    return found
+
+
+def _value_columns(
+    values: np.ndarray, counts: np.ndarray, channel: str, floats: bool
+) -> dict[str, np.ndarray]:
+    n, mean, m2, low, high = values.T
+    none = n == 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        std = np.sqrt(m2 / n)
+    found = {
+        f"mean_{channel}": np.where(none, np.nan, mean),
+        f"std_{channel}": std,
+        f"min_{channel}": np.where(none, np.nan, low),
+        f"max_{channel}": np.where(none, np.nan, high),
+    }
+    if floats:
+        found[f"n_excluded_{channel}"] = counts - n.astype("i8")
+    return found

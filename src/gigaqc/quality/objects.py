@@ -1,0 +1,388 @@
+"""Objects of a label image: their table, and how good a segmentation is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask.base
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from gigaqc.errors import ParameterError
+from gigaqc.grid import count_tiles
+from gigaqc.image import as_mask
+from gigaqc.metrics import objects as metrics
+from gigaqc.metrics.intensity import ratio
+from gigaqc.objects import (
+    Layout,
+    Objects,
+    Rows,
+    as_labels,
+    centroids,
+    check_fit,
+    checked_parquet,
+    object_pass,
+    read_table,
+    ring_labels,
+    shapes_of,
+    spilling,
+    table_of,
+    touches_border,
+    write_table,
+)
+from gigaqc.passes import join
+from gigaqc.quality.labelled import Results, pixels_of, promised
+from gigaqc.scanning import check_tile
+
+_WIDEST_RING = 64
+
+
+def object_table(
+    labels: Any,
+    image: Any = None,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    connectivity: int = 8,
+    overwrite: bool = False,
+) -> Any:
+    """Position, shape and intensities of each object of a label image. Runs now.
+
+    Parameters
+    ----------
+    labels
+        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Ids may be sparse and huge.
+    image
+        The image that the labels lie on, in any chunks; None leaves intensities out.
+    to
+        Write the table there (``"cells.parquet"``) instead of holding it: rows go to files beside
+        it and are added range by range, so that memory goes with the blocks at work.
+    connectivity
+        8 or 4: which neighbouring pixels are of one piece.
+    overwrite
+        Replace a table that exists at `to`.
+
+    Returns
+    -------
+    pandas.DataFrame, or dask DataFrame with `to`
+        Indexed by ``label``, ascending. In pixels:
+
+        - ``area`` (voxels of a stack); ``centroid_y``, ``centroid_x``, with 0 the middle of the
+          first pixel; ``bbox_min_y`` ... ``bbox_max_x``, of which the maximum lies outside;
+        - ``moment_yy``, ``moment_xx``, ``moment_yx``: second central moments over the area;
+        - ``major_axis_length``, ``minor_axis_length``: 4 sqrt(eigenvalue) of these, in a stack
+          those of an ellipsoid, sqrt(20 eigenvalue); ``eccentricity`` sqrt(1 - l2/l1), 0 for one
+          pixel, and ``orientation``, the angle from y to the major axis (both NaN in a stack);
+        - ``touches_border``; ``n_pieces`` and ``n_holes`` (not of a stack).
+
+        For each channel ``mean_``, ``std_`` (ddof 0), ``min_`` and ``max_``; NaN where no pixel is
+        finite, and of float images ``n_excluded_``, the pixels that are not. Where the pixel size
+        and its unit are known, ``area_um2`` (``volume_um3``), ``centroid_y_um``,
+        ``major_axis_length_um`` and so on stand beside them.
+
+    Raises
+    ------
+    ImageError
+        Before a pixel is read: labels that are no integers, or of another shape or pixel size than
+        the image. While reading: a negative id, with its place.
+    ParameterError, WriteError
+        When `connectivity` is neither 4 nor 8, or `to` cannot be written.
+
+    Notes
+    -----
+    Each chunk of the labels and of the image is read once. Geometry is exact: sums of whole
+    numbers, moved to floats last; the same for any chunking, and intensities to 1e-12. As
+    scikit-image's ``regionprops_table`` on whole arrays, but that moments are divided by the area.
+    A hole is what a ring of one label encloses, though another object may fill it.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> labels = np.array([[7, 7, 0], [7, 7, 0]])
+    >>> gq.object_table(labels).loc[7, ["area", "centroid_y", "bbox_max_x"]].tolist()
+    [4.0, 0.5, 2.0]
+    """
+    found, beside = _labels_and_image(labels, image, "object_table")
+    _check_connectivity(connectivity)
+    layout = Layout.of(found, beside)
+    if to is None:
+        (objects,) = dask.base.compute(object_pass(found, beside, connectivity=connectivity))
+        return table_of(objects.rows(), layout)
+    target = checked_parquet(to, overwrite=overwrite)
+    with spilling(target) as folder:
+        whole = object_pass(found, beside, connectivity=connectivity, folder=folder)
+        (objects,) = dask.base.compute(whole)
+        write_table(objects, layout, target)
+    return read_table(target)
+
+
+def segmentation_quality(
+    labels: Any,
+    image: Any = None,
+    *,
+    tissue: Any = None,
+    ring: int | None = None,
+    tile: int = 512,
+    connectivity: int = 8,
+) -> xr.Dataset:
+    """How good a segmentation looks: sizes, shapes, pieces, density, and contrast (lazy).
+
+    Parameters
+    ----------
+    labels
+        Integer ids, dims ``y x`` or ``z y x``; 0 is background.
+    image
+        The image that the labels lie on, for intensities.
+    tissue
+        A bool mask of the tissue.
+    ring
+        Width in pixels of the ring around each object that its intensity is held against; needs
+        `image`. About 3. Costs one more read of both.
+    tile
+        Side of the tiles of ``cells``, in pixels.
+    connectivity
+        8 or 4: which neighbouring pixels are of one piece.
+
+    Returns
+    -------
+    Dataset
+        Scalars, NaN without an object unless said:
+
+        - ``n_cells`` (0), ``mean_area`` in pixels, ``area_cv`` std/mean, ``fraction_very_small``
+          (area < p5), ``fraction_very_large`` (> p95), ``fraction_elongated`` (eccentricity > 0.9;
+          NaN of a stack), ``quality``: GOOD where ``area_cv`` < 0.5 and fewer than 0.1 are
+          elongated, else REVIEW; EMPTY without an object;
+        - ``median_area``, ``mad_area``, ``fraction_outlier_small`` and ``_large``: area beyond the
+          median by more than 3 x 1.4826 MAD (NaN where the MAD is 0). By construction a twentieth
+          is very small and one very large; these can be 0;
+        - ``n_border``: objects that touch the border of the image, which cuts their areas;
+        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (not of a
+          stack: NaN);
+        - ``labelled_fraction``: labelled pixels over all.
+
+        ``cells`` (``tile_y``, ``tile_x``): objects by the tile of their centroid. With `image`,
+        over ``c``: ``mean_intensity``, the mean of the objects' means, and ``intensity_cv``, their
+        std/mean. With `ring`: ``inside_mean``, ``ring_mean``, ``contrast`` = (inside - ring)/std of
+        the ring's pixels, ``fraction_brighter``: objects whose mean exceeds that of their ring.
+        With `tissue`: ``fraction_in_tissue`` (objects with more than half of their pixels inside),
+        ``labelled_in_tissue`` (of labelled pixels), ``tissue_covered`` (of tissue pixels).
+
+    Raises
+    ------
+    ImageError, MaskError, ParameterError
+        Before a pixel is read; a negative id while reading.
+
+    Notes
+    -----
+    One read of labels and image; `tissue` is read twice. Exact, whatever the chunks. The recipe's
+    numbers are the first group.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> str(gq.segmentation_quality(np.zeros((8, 8), "u2")).quality.values)
+    'EMPTY'
+    """
+    found, beside = _labels_and_image(labels, image, "segmentation_quality")
+    _check_connectivity(connectivity)
+    check_tile(tile)
+    if ring is not None:
+        _check_ring(ring, beside)
+    layout = Layout.of(found, beside)
+    around = None
+    if ring is not None:
+        around = object_pass(ring_labels(found, ring), beside)
+    covered, whole_tissue = beside, None
+    if tissue is not None:
+        mask = as_mask(tissue, found.expand_dims("c") if beside is None else beside, "tissue")
+        whole_tissue = mask.sum().data
+        covered = _with_mask(beside, mask)
+    objects = object_pass(found, covered, connectivity=connectivity)
+    token = tokenize(
+        objects.key, None if around is None else around.key, tile, layout, whole_tissue
+    )
+    request = _Asked(layout, int(tile), tissue is not None, ring is not None)
+    whole = join(
+        f"segmentation-{token}", quality_of, objects, request, around, _as_delayed(whole_tissue)
+    )
+    return _dataset(whole, request)
+
+
+def _labels_and_image(
+    labels: Any, image: Any, metric: str
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    found = as_labels(labels)
+    return found, None if image is None else check_fit(found, pixels_of(image, metric))
+
+
+def _check_connectivity(connectivity: int) -> None:
+    if connectivity not in (4, 8):
+        raise ParameterError(f"connectivity: got {connectivity!r}; pass 4 or 8.")
+
+
+def _check_ring(ring: int, image: xr.DataArray | None) -> None:
+    if not isinstance(ring, (int, np.integer)) or not 1 <= ring <= _WIDEST_RING:
+        raise ParameterError(f"ring: got {ring!r}; pass whole pixels, 1 to {_WIDEST_RING}.")
+    if image is None:
+        raise ParameterError("ring: a ring holds intensities, which need image=.")
+
+
+def _with_mask(image: xr.DataArray | None, mask: xr.DataArray) -> xr.DataArray:
+    """The image with the mask as its last channel, so that labels are read once for both."""
+    if "c" in mask.dims:
+        mask = mask.isel(c=0)
+    last = mask.expand_dims(c=["mask"])
+    if image is None:
+        return last.astype("u1")
+    bare = image.drop_vars([k for k in image.coords if k != "c"])
+    order = [d for d in image.dims if d == "c" or d in last.dims]
+    both = [bare, last.transpose(*order).astype(image.dtype)]
+    joined = xr.concat(both, "c", coords="minimal", compat="override", join="override")
+    return joined.assign_coords(c=[f"{k}" for k in range(joined.sizes["c"])])
+
+
+def _as_delayed(value: Any) -> Delayed | None:
+    return None if value is None else value.to_delayed().item()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `quality_of` is to say."""
+
+    layout: Layout
+    tile: int
+    tissue: bool
+    ring: bool
+
+
+def quality_of(
+    objects: Objects, asked: _Asked, around: Objects | None, tissue: Any = None
+) -> Results:
+    """The variables of `segmentation_quality` from its passes."""
+    rows, layout = objects.rows(), asked.layout
+    found = summary_of(rows, layout)
+    found["cells"] = cells_by_tile(rows, layout, asked.tile)
+    if layout.channels:
+        found.update(_intensities(rows.values[:, : len(layout.channels)]))
+    if around is not None:
+        found.update(_contrasts(rows, around.rows(), len(layout.channels)))
+    if asked.tissue:
+        found.update(_overlap(rows, int(tissue)))
+    return found
+
+
+def summary_of(rows: Rows, layout: Layout) -> dict[str, Any]:
+    """The scalars that need no image."""
+    n = len(rows)
+    elongated = metrics.fraction_elongated(shapes_of(rows, layout).eccentricity)
+    sizes = metrics.size_summary(rows.counts)
+    pixels = int(np.prod(list(layout.sizes.values())))
+    found: dict[str, Any] = {
+        "n_cells": n,
+        **sizes,
+        "fraction_elongated": elongated,
+        "n_border": int(touches_border(rows, layout).sum()),
+        "labelled_fraction": int(rows.counts.sum()) / pixels,
+        "n_fragmented": np.nan,
+        "n_with_holes": np.nan,
+        "quality": metrics.verdict(n, sizes["area_cv"], elongated),
+    }
+    if layout.planar:
+        found["n_fragmented"], found["n_with_holes"] = (rows.pieces > (1, 0)).sum(axis=0).tolist()
+    return found
+
+
+def cells_by_tile(rows: Rows, layout: Layout, tile: int) -> np.ndarray:
+    """Objects by the tile of their centroid, (tile_y, tile_x)."""
+    shape = tuple(count_tiles(layout.sizes[d], tile) for d in "yx")
+    at = (centroids(rows)[:, 1:] // tile).astype("i8")
+    return np.bincount(at[:, 0] * shape[1] + at[:, 1], minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def _intensities(values: np.ndarray) -> Results:
+    means = np.where(values[..., 0] > 0, values[..., 1], np.nan)
+    n = np.isfinite(means).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.nansum(means, axis=0) / n
+        std = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / n)
+        return {"mean_intensity": mean, "intensity_cv": std / mean}
+
+
+def _contrasts(rows: Rows, around: Rows, channels: int) -> Results:
+    """Of each channel inside the objects against their rings."""
+    inside, n_inside, _ = _pooled(rows.values[:, :channels])
+    outside, n_outside, std = _pooled(around.values)
+    at = np.searchsorted(rows.labels, around.labels)  # each ring has its object
+    own, ring = rows.values[at, :channels], around.values
+    both = (own[..., 0] > 0) & (ring[..., 0] > 0)
+    brighter = (both & (own[..., 1] > ring[..., 1])).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "inside_mean": np.where(n_inside > 0, inside, np.nan),
+            "ring_mean": np.where(n_outside > 0, outside, np.nan),
+            "contrast": np.where(n_inside > 0, (inside - outside) / std, np.nan),
+            "fraction_brighter": brighter / both.sum(axis=0),
+        }
+
+
+def _pooled(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, count and std of all pixels of all objects, a channel."""
+    n = values[..., 0].sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = (values[..., 0] * values[..., 1]).sum(axis=0) / n
+        squares = values[..., 2] + values[..., 0] * (values[..., 1] - mean) ** 2
+        return mean, n, np.sqrt(squares.sum(axis=0) / n)
+
+
+def _overlap(rows: Rows, tissue: int) -> Results:
+    """Of the objects with the tissue, whose mask is the last channel."""
+    share = rows.values[:, -1, 1]
+    inside = float((rows.counts * share).sum())
+    return {
+        "fraction_in_tissue": float((share > 0.5).mean()) if len(rows) else np.nan,
+        "labelled_in_tissue": ratio(inside, float(rows.counts.sum())),
+        "tissue_covered": ratio(inside, float(tissue)),
+    }
+
+
+_COUNTS = ("n_cells", "n_border")
+_SCALARS = (
+    "n_cells",
+    "mean_area",
+    "area_cv",
+    "fraction_very_small",
+    "fraction_very_large",
+    "fraction_elongated",
+    "quality",
+    "median_area",
+    "mad_area",
+    "fraction_outlier_small",
+    "fraction_outlier_large",
+    "n_border",
+    "n_fragmented",
+    "n_with_holes",
+    "labelled_fraction",
+)
+_TISSUE = ("fraction_in_tissue", "labelled_in_tissue", "tissue_covered")
+_BY_CHANNEL = ("mean_intensity", "intensity_cv")
+_RING = ("inside_mean", "ring_mean", "contrast", "fraction_brighter")
+
+
+def _dataset(whole: Delayed, asked: _Asked) -> xr.Dataset:
+    """What the task will give, by name."""
+    layout = asked.layout
+    variables: dict[str, Any] = {}
+    for name in (*_SCALARS, *(_TISSUE if asked.tissue else ())):
+        dtype = "<U6" if name == "quality" else "i8" if name in _COUNTS else "f8"
+        variables[name] = ((), promised(whole, name, (), dtype))
+    shape = tuple(count_tiles(layout.sizes[d], asked.tile) for d in "yx")
+    variables["cells"] = (("tile_y", "tile_x"), promised(whole, "cells", shape, "i8"))
+    count = len(layout.channels)
+    for name in (*(_BY_CHANNEL if count else ()), *(_RING if asked.ring else ())):
+        variables[name] = (("c",), promised(whole, name, (count,), "f8"))
+    coords: Mapping[str, Any] = {"c": list(layout.channels)} if count else {}
+    return xr.Dataset(variables, coords=coords, attrs={"tile": asked.tile})
