@@ -166,15 +166,20 @@ def test_a_channel_without_contrast_is_0(image: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "method, model, said",
     [
-        ("stardist", "offline", "could not load 'offline' .OSError: no route.* folder of a model"),
+        (
+            "stardist",
+            "offline",
+            "stardist could not load 'offline' .OSError: no route.* folder of a model",
+        ),
         ("stardist", "unknown", "stardist has no 'unknown'; pass model=, the folder"),
         ("cellpose", "nucleus", "cellpose has no 'nucleus'; pass model=, the file"),
     ],
 )
 def test_weights_that_are_not_there(calls: Calls, method: str, model: str, said: str) -> None:
-    labels = gq.segment_nuclei(IMAGE, 0, method=method, model=model)  # type: ignore[arg-type]
-    with pytest.raises(SegmentationError, match=said):
-        labels.compute()
+    for on_error in ("raise", "skip"):  # there is no tile that it could be skipped on
+        labels = gq.segment_nuclei(IMAGE, 0, method=method, model=model, on_error=on_error)  # type: ignore[arg-type]
+        with pytest.raises(SegmentationError, match="^model: " + said):
+            labels.compute()
     with pytest.raises(ParameterError, match="there is nothing at"):
         gq.segment_nuclei(IMAGE, 0, method=method, model=Path("no/such"))  # type: ignore[arg-type]
 

@@ -362,7 +362,7 @@ def test_a_computation_warns_of_nothing() -> None:
 
 @pytest.mark.slow
 def test_memory_goes_with_tiles_and_objects_not_with_the_labels(tmp_path: Path) -> None:
-    """Labels of 12288 x 12288 are 576 MiB, 512 more than of 4096 x 4096; memory grows by some 70."""
+    """Labels of 12288 x 12288 are 576 MiB, 512 more than of 4096 x 4096; memory grows by 70."""
     y, x = np.indices((1024, 1024)) % 16 - 8
     block = ((y * y + x * x < 36) * 100).astype("u2")
     growth = {}

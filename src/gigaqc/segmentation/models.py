@@ -20,6 +20,10 @@ _LOADED: dict[tuple[Any, ...], Any] = {}
 _LOCK = threading.RLock()
 
 
+class ModelError(SegmentationError):
+    """A model could not be loaded: no tile can be segmented."""
+
+
 @dataclass(frozen=True)
 class Levels:
     """Two percentiles of the whole channel."""
@@ -78,13 +82,13 @@ class Model:
                 raise
             except Exception as error:
                 wanted = repr(name) if name else "its default model"
-                raise SegmentationError(
+                raise ModelError(
                     f"model: {self.method} could not load {wanted} ({type(error).__name__}: "
                     f"{error}); weights are downloaded when they are first used: without a "
                     f"connection {kind.on_disk}"
                 ) from error
             if found is None:
-                raise SegmentationError(f"model: {self.method} has no {name!r}; {kind.on_disk}")
+                raise ModelError(f"model: {self.method} has no {name!r}; {kind.on_disk}")
             _LOADED[key] = found
         return _LOADED[key]
 

@@ -15,9 +15,10 @@ import xarray as xr
 from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.typing import Key
 
-from gigaqc.errors import SegmentationError, SegmentationWarning
+from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning
 from gigaqc.mapping import Blocks, Halo, image_of, observe_blocks
 from gigaqc.scratch import Scratch
+from gigaqc.segmentation.models import ModelError
 from gigaqc.segmentation.tiles import (
     DTYPE,
     NEIGHBOURS,
@@ -91,6 +92,8 @@ def _segmented(
     finite = np.isfinite(pixels) if pixels.dtype.kind == "f" else None
     try:
         labels = _checked(work.segment(pixels, *arguments), finite, where)
+    except (ModelError, MissingDependencyError):
+        raise  # it would be the same for every tile
     except Exception as error:
         failure = _failure(error, where)
         if not grid.skip:
