@@ -19,9 +19,7 @@ from gigaqc.image import as_mask
 from gigaqc.metrics import objects as metrics
 from gigaqc.metrics.intensity import ratio
 from gigaqc.objects import (
-    Layout,
     Objects,
-    Rows,
     as_labels,
     centroids,
     check_fit,
@@ -35,6 +33,7 @@ from gigaqc.objects import (
     touches_border,
     write_table,
 )
+from gigaqc.objectsums import Layout, Rows
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, promised
 from gigaqc.scanning import check_tile
@@ -160,8 +159,8 @@ def segmentation_quality(
           median by more than 3 x 1.4826 MAD (NaN where the MAD is 0). By construction a twentieth
           is very small and one very large; these can be 0;
         - ``n_border``: objects that touch the border of the image, which cuts their areas;
-        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (not of a
-          stack: NaN);
+        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (NaN of a
+          stack); ``fraction_fragmented``: the former over all;
         - ``labelled_fraction``: labelled pixels over all.
 
         ``cells`` (``tile_y``, ``tile_x``): objects by the tile of their centroid. With `image`,
@@ -291,8 +290,9 @@ def summary_of(rows: Rows, layout: Layout) -> dict[str, Any]:
         "n_with_holes": np.nan,
         "quality": metrics.verdict(n, sizes["area_cv"], elongated),
     }
-    if layout.planar:
+    if layout.planar and n:
         found["n_fragmented"], found["n_with_holes"] = (rows.pieces > (1, 0)).sum(axis=0).tolist()
+    found["fraction_fragmented"] = found["n_fragmented"] / n if n else np.nan
     return found
 
 
@@ -365,6 +365,7 @@ _SCALARS = (
     "n_border",
     "n_fragmented",
     "n_with_holes",
+    "fraction_fragmented",
     "labelled_fraction",
 )
 _TISSUE = ("fraction_in_tissue", "labelled_in_tissue", "tissue_covered")
