@@ -14,7 +14,7 @@ from test_segmentation_quality import cells
 
 import gigaqc as gq
 from gigaqc import passes
-from gigaqc.errors import ImageError, ImageTypeError
+from gigaqc.errors import ImageError, ImageTypeError, ParameterError, StatisticsError
 from gigaqc.testing import CountingStore, count_reads, forbid_compute
 
 
@@ -141,3 +141,20 @@ def test_labels_that_do_not_fit_are_refused_before_reading() -> None:
                 gq.assess(image, labels=labels, progress=False)
     with pytest.raises(ImageTypeError, match="labels: Statistics hold no pixels"):
         gq.assess(gq.scan(image).compute(), labels=image[0], progress=False)
+
+
+def test_statistics_answer_without_pixels() -> None:
+    labels = cells(1)
+    image = stained(labels)
+    statistics = gq.scan(image, labels=labels).compute()
+    with forbid_compute():
+        found = gq.segmentation_quality(statistics, tile=64)
+        table = gq.object_table(statistics)
+        with pytest.raises(ParameterError, match="ring: Statistics hold no pixels"):
+            gq.segmentation_quality(statistics, ring=3)
+        with pytest.raises(StatisticsError, match="lazy scan"):
+            gq.segmentation_quality(gq.scan(image, labels=labels))
+    assert found.identical(gq.segmentation_quality(labels, image, tile=64).compute())
+    pd.testing.assert_frame_equal(table, gq.object_table(labels, image), rtol=1e-12)
+    with pytest.raises(StatisticsError, match="hold no objects"):
+        gq.object_table(gq.scan(image).compute())
