@@ -91,7 +91,10 @@ def main() -> None:
             if options.peer_side:
                 compare(image_path, label_path, options.peer_side)
         print(f"objects: {len(gq.object_table(labels))}")
-        for name, call in (("held", ""), ("to Parquet", f", to={str(Path(folder, 'm.parquet'))!r}")):
+        for name, call in (
+            ("held", ""),
+            ("to Parquet", f", to={str(Path(folder, 'm.parquet'))!r}"),
+        ):
             setup = (
                 "import dask, gigaqc as gq, dask.dataframe, pyarrow.parquet\n"
                 f"image = gq.open_image({str(image_path)!r})\n"

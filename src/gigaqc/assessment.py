@@ -22,7 +22,9 @@ from gigaqc._version import __version__
 from gigaqc.errors import ImageTypeError, ParameterError, StatisticsError
 from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
+from gigaqc.objects import table_of
 from gigaqc.quality.channels import check_pairs
+from gigaqc.quality.objects import cells_by_tile, summary_of
 from gigaqc.quality.tissue import tissue_scalars
 from gigaqc.results import (
     channel_table,
@@ -52,13 +54,14 @@ class Assessment:
     summary
         Of the sample: ``coverage``, ``n_fragments``, ``min_snr``, ``status``, ...
     tiles
-        Maps over ``c tile_y tile_x`` (and ``t``, ``z`` where the image has them).
+        Maps over ``c tile_y tile_x`` (and ``t``, ``z`` where the image has them); with labels also
+        ``cells``, objects by the tile of their centroid.
     correlation
         Pearson's r over ``c``, ``c_other``.
     flags
         One row a judgement, the worst first: ``scope name metric value limit status reason``.
     objects
-        None: objects are judged where labels are given, which this version does not take.
+        Where labels are given, one row an object, as `object_table` gives it; else None.
     provenance
         Version, source, parameters, reads, seconds.
     histograms, thumbnails
@@ -79,7 +82,7 @@ class Assessment:
     histograms: xr.Dataset
     thumbnails: xr.DataArray
     provenance: dict[str, Any]
-    objects: None = None
+    objects: pd.DataFrame | None = None
 
     @property
     def status(self) -> str:
@@ -98,13 +101,13 @@ class Assessment:
         write_html(self, path)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write all tables as JSON (NaN and infinities as null and strings); complete or absent."""
+        """Write what `to_dict` gives as JSON (NaN is null, infinities are strings)."""
         from gigaqc.report.write import write_text
 
         write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False))
 
     def to_dict(self) -> dict[str, Any]:
-        """All tables as plain values."""
+        """All tables as plain values, but not that of single objects: they may be millions."""
         return {
             "name": self.name,
             "status": self.status,
@@ -170,6 +173,7 @@ class Assessment:
 def assess(
     image: Any,
     *,
+    labels: Any = None,
     tissue: Any = None,
     rules: Rules | str | os.PathLike[str] = "robust",
     tile: int = 512,
@@ -185,6 +189,9 @@ def assess(
     ----------
     image
         An image, or a `Statistics` (then no pixel is read, and there is no tissue).
+    labels
+        A label image of the same pixels, read once beside the image: its objects are measured and
+        judged too. An image with labels has one time.
     tissue
         The channel that shows the tissue, or a bool mask of it. None takes the nuclear channel by
         its name (DNA, DAPI, Hoechst, Ir191, Ir193, H3, histone), else the first; False leaves
@@ -232,7 +239,7 @@ def assess(
     if isinstance(image, LazyStatistics):
         image = image.compute()
     if isinstance(image, Statistics):
-        for argument, value in (("tissue", tissue), ("mask", mask)):
+        for argument, value in (("labels", labels), ("tissue", tissue), ("mask", mask)):
             if value is not None and value is not False:
                 raise ImageTypeError(
                     f"{argument}: Statistics hold no pixels; pass the image itself."
@@ -244,12 +251,12 @@ def assess(
     names = channel_names(labelled)
     pairs = check_pairs(named, names, "expected_pairs")
     thresholds = () if full_scale is None else (float(full_scale),)
-    statistics = scan(labelled, mask=mask, tile=tile, thresholds=thresholds)
+    statistics = scan(labelled, labels=labels, mask=mask, tile=tile, thresholds=thresholds)
     wanted = [statistics]
     shown, method, found = _tissue(labelled, tissue, statistics, chosen, mask)
     if found is not None:
         wanted.append(found)
-    plan = plan_scan(labelled, tissue=found is not None)
+    plan = plan_scan(labelled, tissue=found is not None, labels=labels)
     show = _interactive() if progress is None else progress
     start = time.perf_counter()
     results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)
@@ -295,6 +302,12 @@ def judged(
         correlation = correlation_table(statistics)
         tiles = tile_maps(statistics, channels)
     summary = _summary(channels, tissue, rules, parameters["tissue"])
+    objects = None
+    if statistics.objects is not None:
+        rows, layout = statistics.objects.rows, statistics.objects.layout
+        objects = table_of(rows, layout)
+        summary = pd.Series({**summary, **summary_of(rows, layout)}, dtype=object)
+        tiles["cells"] = (("tile_y", "tile_x"), cells_by_tile(rows, layout, statistics.meta.tile))
     planes = math.prod(statistics.meta.sizes.get(d, 1) for d in "tz")
     flags = judge_channels(rules, channels, planes=planes)
     flags += judge_sample(rules, summary, name)
@@ -313,6 +326,7 @@ def judged(
         name=name, rules=rules, statistics=statistics, tissue=tissue, channels=channels,
         summary=summary, tiles=tiles, correlation=correlation,
         flags=table, histograms=display_histograms(statistics), thumbnails=thumbnails(statistics),
+        objects=objects,
         provenance={**provenance, "rules": rules.name},
     )  # fmt: skip
 
@@ -365,6 +379,7 @@ def provenance_of(
         "parameters": {
             "tile": meta.tile,
             "masked": meta.masked,
+            "labels": statistics.objects is not None,
             "tissue": tissue,
             "tissue_method": tissue_method,
             "expected_pairs": [list(p) for p in pairs],

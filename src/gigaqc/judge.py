@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gigaqc.rules import Limit, Rules, Scope, Status, sentence
+from gigaqc.rules import OBJECT_METRICS, Limit, Rules, Scope, Status, sentence
 
 _NOISE_SIGMAS = 4.0
 _ORDINARY_ZEROS = 0.01  # outside dead areas
@@ -75,11 +75,13 @@ def _fitted(limit: Limit, row: pd.Series, planes: int) -> Limit:
 
 
 def judge_sample(rules: Rules, summary: pd.Series, name: str) -> list[Flag]:
-    """Flags of the sample; tissue is judged where it was looked for."""
-    if summary["tissue_channel"] is None:
-        return []
+    """Flags of the sample; tissue and objects are judged where they were looked for."""
+    tissue = summary["tissue_channel"] is not None
+    labels = not math.isnan(summary.get("n_cells", math.nan))
     flags = []
     for limit in rules.for_scope(Scope.SAMPLE):
+        if not (labels if limit.metric in OBJECT_METRICS else tissue):
+            continue
         flags += _flag(limit, name, float(summary[limit.metric]))
     return flags
 

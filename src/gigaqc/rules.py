@@ -167,7 +167,14 @@ class Rules:
         return [limit for limit in self.limits if limit.scope is scope]
 
 
-_SCOPES = {"coverage": Scope.SAMPLE, "correlation": Scope.PAIR}  # all others are of a channel
+OBJECT_METRICS = ("n_cells", "area_cv", "fraction_elongated", "fraction_fragmented")
+"""What judges a label image; left out where there is none."""
+
+_SCOPES = {
+    "coverage": Scope.SAMPLE,
+    "correlation": Scope.PAIR,
+    **dict.fromkeys(OBJECT_METRICS, Scope.SAMPLE),
+}  # all others are of a channel
 
 
 def _override(
@@ -214,6 +221,13 @@ def _channel(
     return Limit(metric, Scope.CHANNEL, side, warn, fail, nan)
 
 
+# What makes the recipe's quality of a segmentation REVIEW: something to look at, no failure.
+_OBJECTS = (
+    Limit("area_cv", Scope.SAMPLE, Side.ABOVE, 0.5, None),
+    Limit("fraction_elongated", Scope.SAMPLE, Side.ABOVE, 0.1, None),
+)
+_FRAGMENTED = Limit("fraction_fragmented", Scope.SAMPLE, Side.ABOVE, 0.01, 0.1)
+
 _ROBUST = (
     _channel("n_valid", Side.BELOW, None, 0),
     _channel("autocorrelation_snr", Side.BELOW, 0.2, 0.05, Status.FAIL),
@@ -224,6 +238,9 @@ _ROBUST = (
     _channel("column_striping", Side.ABOVE, 2.5, 10.0),
     _channel("range_utilized", Side.BELOW, 0.01, None),
     Limit("coverage", Scope.SAMPLE, Side.BELOW, 0.002, 0.0, Status.FAIL),
+    Limit("n_cells", Scope.SAMPLE, Side.BELOW, None, 0.0),
+    *_OBJECTS,
+    _FRAGMENTED,
     Limit("correlation", Scope.PAIR, Side.ABOVE, 0.95, None),
 )
 
@@ -234,6 +251,8 @@ _RECIPE = (
     _channel("recipe_dead_regions", Side.ABOVE, None, 0.05),
     _channel("recipe_striping", Side.ABOVE, None, 0.3),
     Limit("coverage", Scope.SAMPLE, Side.BELOW, None, 0.3, Status.FAIL),
+    Limit("n_cells", Scope.SAMPLE, Side.BELOW, 0.0, None),
+    *_OBJECTS,
 )
 
 
@@ -302,6 +321,22 @@ EXPLANATIONS: dict[str, Explanation] = {
     "coverage": Explanation(
         "too little of the image is tissue",
         "Check the tissue channel, and whether the right region was imaged.",
+    ),
+    "n_cells": Explanation(
+        "the label image holds no object",
+        "Check that the labels belong to this image, and segment again.",
+    ),
+    "area_cv": Explanation(
+        "the areas of the objects vary much",
+        "Look for merged and broken objects, and whether the cells themselves differ in size.",
+    ),
+    "fraction_elongated": Explanation(
+        "many objects are long and thin",
+        "Look for merged objects and for slivers; some cells are elongated by nature.",
+    ),
+    "fraction_fragmented": Explanation(
+        "many ids lie in several pieces",
+        "Number the pieces apart, or stitch the segmentation again.",
     ),
     "correlation": Explanation(
         "two channels show nearly the same image",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import dask.array as da
 import dask.base
 import dask.threaded
 import numpy as np
@@ -16,12 +17,15 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
+from gigaqc import objects
 from gigaqc import observe as observing
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics.artifacts import HOT_SIGMAS
 from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
+from gigaqc.objects import as_labels, check_fit
+from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join, plan_groups
 from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
@@ -33,6 +37,7 @@ THUMBNAIL_SIDE = 512  # pixels at most
 def scan(
     image: Any,
     *,
+    labels: Any = None,
     mask: Any = None,
     tile: int = 512,
     quantiles: Sequence[float] = (),
@@ -51,6 +56,9 @@ def scan(
     ----------
     image
         Anything that `gigaqc` takes as an image.
+    labels
+        A label image of the same pixels: sums over its objects too, in the same read. An image
+        with labels has one time.
     mask
         Bool, of the image's ``y x`` or more of its dims, or polygons (see `region`); pixels outside
         are excluded and counted.
@@ -98,8 +106,11 @@ def scan(
         parts &= ~Part.RESPONSE  # its scale is known after the first read only
     labelled = _aligned(labelled, tile) if parts & Part.SPECTRUM else labelled
     within = None if mask is None else as_mask(mask, labelled)
+    ids = None if labels is None else as_labels(labels)
+    if ids is not None:
+        check_fit(ids, labelled)
     asked = (tuple(quantiles), tuple(nonzero_quantiles), tuple(thresholds))
-    return _Scan(labelled, within, int(tile), *asked, parts | Part.MOMENTS, refine).build()
+    return _Scan(labelled, within, ids, int(tile), *asked, parts | Part.MOMENTS, refine).build()
 
 
 def check_tile(tile: int) -> None:
@@ -185,6 +196,7 @@ def _persisted(graph: Mapping, key: Hashable, meta: Meta, rename: Mapping | None
 class _Scan:
     image: xr.DataArray
     mask: xr.DataArray | None
+    labels: xr.DataArray | None
     tile: int
     quantiles: tuple[float, ...]
     nonzero_quantiles: tuple[float, ...]
@@ -231,15 +243,32 @@ class _Scan:
         token = tokenize(
             self.image.data.name, None if self.mask is None else self.mask.data.name, request,
             self.asked, self.nonzero_quantiles, self.thresholds, self.refine, meta.channels,
+            None if self.labels is None else self.labels.data.name,
         )  # fmt: skip
-        first = Pass(
-            f"scan-{token}", self.image, self.mask, observing.observe, (request,),
-            observing.join_partials, _state_of,
-        )  # fmt: skip
-        state = first.build()
+        sums = None
+        if self.labels is None:
+            state = Pass(
+                f"scan-{token}", self.image, self.mask, observing.observe, (request,),
+                observing.join_partials, _state_of,
+            ).build()  # fmt: skip
+        else:
+            state, sums = self._first_with_objects(token, self.labels)
         if self.twice:
             state = self._second_pass(token, state)
-        return LazyStatistics(join(f"statistics-{token}", Statistics, meta, state), meta)
+        return LazyStatistics(join(f"statistics-{token}", Statistics, meta, state, sums), meta)
+
+    def _first_with_objects(self, token: str, labels: xr.DataArray) -> tuple[Delayed, Delayed]:
+        """State and objects, from one read of the image, the labels and the mask."""
+        wanted = objects.Request.of(labels, self.image)
+        both = Pass(
+            f"scan-{token}", self.image, _beside(labels, self.mask, self.image), _observe_both,
+            (self.request, wanted), _join_both,
+        ).build()  # fmt: skip
+        layout = Layout.of(labels, self.image)
+        return (
+            join(f"state-{token}", _first_of, both),
+            join(f"object-sums-{token}", _objects_of, both, layout),
+        )
 
     def _second_pass(self, token: str, state: Delayed) -> Delayed:
         request = self.request
@@ -255,6 +284,68 @@ class _Scan:
 
 def _state_of(partial: Partial) -> State:
     return partial.state
+
+
+@dataclass(frozen=True)
+class _Both:
+    """What a read gives of a part of an image with labels."""
+
+    partial: Partial
+    objects: objects.Objects
+
+    def merge(self, other: _Both) -> _Both:
+        return _Both(self.partial.merge(other.partial), self.objects.merge(other.objects))
+
+
+def _beside(labels: xr.DataArray, mask: xr.DataArray | None, image: xr.DataArray) -> xr.DataArray:
+    """Labels in the chunks of the image; with a mask both as one array, for a pass takes one."""
+    ids = objects.aligned(labels, image)
+    if mask is None:
+        return ids
+    wide, ids = xr.broadcast(mask, ids)
+    order = [d for d in image.dims if d in wide.dims]
+    wide, ids = wide.transpose(*order), ids.transpose(*order)
+    dtype = np.dtype([("mask", "?"), ("label", labels.dtype)])
+    chunks = {d: image.chunksizes[d] for d in order}
+    pair = da.map_blocks(_paired, wide.chunk(chunks).data, ids.chunk(chunks).data, dtype=dtype)
+    return wide.copy(data=pair)
+
+
+def _paired(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    pair = np.empty(mask.shape, [("mask", "?"), ("label", ids.dtype)])
+    pair["mask"], pair["label"] = mask, ids
+    return pair
+
+
+def _observe_both(
+    channels: Iterable[np.ndarray],
+    masks: list[np.ndarray],
+    place: observing.Place,
+    request: Request,
+    wanted: objects.Request,
+) -> _Both:
+    """What a task does where labels come as the mask of a pass."""
+    blocks, within = list(channels), None
+    if masks[0].dtype.names:
+        within = [np.ascontiguousarray(m["mask"]) for m in masks]
+        masks = [masks[0]["label"]]
+    found = objects.observe(blocks, masks, place, wanted)
+    return _Both(observing.observe(blocks, within, place, request), found)
+
+
+def _join_both(
+    first: _Both, second: _Both, axis: int, request: Request, wanted: objects.Request
+) -> _Both:
+    partial = observing.join_partials(first.partial, second.partial, axis, request)
+    return _Both(partial, first.objects.merge(second.objects))
+
+
+def _first_of(both: _Both) -> State:
+    return both.partial.state
+
+
+def _objects_of(both: _Both, layout: Layout) -> ObjectSums:
+    return ObjectSums(both.objects.rows(), layout)
 
 
 def plan_second(
@@ -327,6 +418,7 @@ def explain(
     image: Any,
     *,
     tissue: bool = True,
+    labels: Any = None,
     metric: Literal["assess", "gain_map"] = "assess",
     memory: int | str | None = None,
     dims: str | Sequence[str] | None = None,
@@ -339,6 +431,8 @@ def explain(
         Anything that `gigaqc` takes as an image.
     tissue
         Whether the tissue is judged too, which reads one channel once more.
+    labels
+        A label image that is read beside it.
     metric
         ``"assess"``, or ``"gain_map"``, which needs all frames of a pixel at once.
     memory
@@ -364,10 +458,10 @@ def explain(
         if "t" not in labelled.dims:
             raise ImageError(f"image: dims {tuple(labelled.dims)} lack t; pass a series.")
         return plan_slabs(labelled, parsed_memory(memory))
-    return plan_scan(labelled, tissue=tissue)
+    return plan_scan(labelled, tissue=tissue, labels=labels)
 
 
-def plan_scan(labelled: xr.DataArray, *, tissue: bool) -> Plan:
+def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Plan:
     """What a scan takes, and judging the tissue after it."""
     groups = plan_groups(labelled)
     integers = layout_of(np.dtype(labelled.dtype)) is None
@@ -377,6 +471,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool) -> Plan:
     held = values * (2 * labelled.dtype.itemsize + 2 if integers else 16 + labelled.dtype.itemsize)
     sizes = " x ".join(f"{d} {n:,}" for d, n in labelled.sizes.items())
     extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
+    extra += 0 if labels is None else as_labels(labels).nbytes
     return Plan(
         image=f"{sizes}, {labelled.dtype}, {_readable(labelled.nbytes)}",
         passes=passes,

@@ -18,6 +18,7 @@ from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
 from gigaqc.kernels.accumulate import KeyLayout
+from gigaqc.objectsums import Layout, ObjectSums, Rows
 
 FORMAT = "gigaqc-statistics-1"
 
@@ -133,7 +134,7 @@ class Statistics:
     """What a scan observed of an image: every metric is a function of it and reads no pixel.
 
     Made by `gigaqc.scan(image).compute()`. Two add (``a + b``) when their channels and dtype agree;
-    what has no meaning for a pool of images (tiles, row and column profiles, thumbnails) is dropped
+    what has no meaning for a pool of images (tiles, profiles, thumbnails, objects) is dropped
     then. `save` keeps it as a zarr group, `Statistics.load` brings it back.
 
     Examples
@@ -146,6 +147,7 @@ class Statistics:
 
     meta: Meta
     state: State
+    objects: ObjectSums | None = None
 
     @property
     def channels(self) -> list[str]:
@@ -155,7 +157,7 @@ class Statistics:
     @property
     def nbytes(self) -> int:
         """Bytes that the statistics take in memory."""
-        return self.state.nbytes
+        return self.state.nbytes + (0 if self.objects is None else self.objects.rows.nbytes)
 
     def distribution(self, channel: int) -> Distribution:
         """Values of a channel in ascending bins."""
@@ -277,7 +279,7 @@ _CLASSES = {
         Statistics, Meta, State, CodeHistogram, KeyHistogram, KeyLayout, distribution.KeyBins,
         distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
         states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
-        states.Artifacts, states.Outside, states.Tally,
+        states.Artifacts, states.Outside, states.Tally, ObjectSums, Rows, Layout,
     )
 }  # fmt: skip
 

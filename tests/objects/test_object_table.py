@@ -19,9 +19,10 @@ from skimage.measure import label as label_pieces
 from strategies import repeatable
 
 import gigaqc as gq
-from gigaqc import objects, passes
+from gigaqc import objectsums, passes
 from gigaqc.errors import ImageError, ParameterError, StatisticsError, WriteError
 from gigaqc.objects import parquet, state
+from gigaqc.objects.blocks import BlockRuns, Place
 from gigaqc.testing import CountingStore, count_reads, forbid_compute, reset_reads
 
 LABEL_DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", ">u4", ">i2")
@@ -66,7 +67,9 @@ def drawn_image(seed: int, channels: int, shape: tuple[int, ...], dtype: str) ->
     if kind.kind == "b":
         return rng.random((channels, *shape)) < 0.3
     info = np.iinfo(kind)
-    return rng.integers(info.min, info.max, (channels, *shape), dtype=kind.newbyteorder("="), endpoint=True).astype(kind)  # fmt: skip
+    native = kind.newbyteorder("=")
+    values = rng.integers(info.min, info.max, (channels, *shape), dtype=native, endpoint=True)
+    return values.astype(kind)
 
 
 def expected(labels: np.ndarray, image: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -242,13 +245,13 @@ def test_moments_of_an_object_as_wide_as_a_very_large_image() -> None:
     rows = []
     for start in range(0, side, 10_000):
         block = np.ones((1, 1, 1, 10_000), "u1")
-        place = objects.state.Place(0, 0, 77, start)
-        rows.append(objects.state.BlockRuns.of(block, place, 1).rows((), 0, place))
+        place = Place(0, 0, 77, start)
+        rows.append(BlockRuns.of(block, place, 1).rows((), 0, place))
         if start:
-            place = objects.state.Place(0, 0, 77 + start, 0)
+            place = Place(0, 0, 77 + start, 0)
             block = np.ones((1, 1, 10_000, 1), "u1")
-            rows.append(objects.state.BlockRuns.of(block, place, 1).rows((), 0, place))
-    found = objects.rows.merged(rows)
+            rows.append(BlockRuns.of(block, place, 1).rows((), 0, place))
+    found = objectsums.merged(rows)
     x = np.concatenate([np.arange(side), np.zeros(side - 10_000, "i8")]).astype(object)
     n = len(x)
     exact = (int((x * x).sum()) * n - int(x.sum()) ** 2) / n**2
@@ -288,8 +291,13 @@ def test_the_orientation_is_that_of_scikit_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label_chunks", "chunks"), [((64, 64), (1, 64, 64)), ((100, 300), (2, 70, 90)), ((256, 256), (1, 128, 128))]
-)  # fmt: skip
+    ("label_chunks", "chunks"),
+    [
+        ((64, 64), (1, 64, 64)),
+        ((100, 300), (2, 70, 90)),
+        ((256, 256), (1, 128, 128)),
+    ],
+)
 def test_each_chunk_is_read_once(
     tmp_path: Path, label_chunks: tuple[int, int], chunks: tuple[int, int, int]
 ) -> None:
@@ -298,7 +306,8 @@ def test_each_chunk_is_read_once(
     for name, array, sides in (("l", labels, label_chunks), ("i", image, chunks)):
         zarr.create_array(str(tmp_path / name), data=array, chunks=sides)
         stores.append(CountingStore(str(tmp_path / name)))
-    found = gq.open_labels(zarr.open_array(stores[0], mode="r")), gq.open_image(zarr.open_array(stores[1], mode="r"))  # fmt: skip
+    arrays = [zarr.open_array(store, mode="r") for store in stores]
+    found = gq.open_labels(arrays[0]), gq.open_image(arrays[1])
     with forbid_compute():
         lazy = gq.segmentation_quality(*found)
     for store in stores:
@@ -357,21 +366,23 @@ class TestParquet:
             gq.object_table(np.ones((5, 5), "u1"), to=target)
         assert target.read_text() == "mine"
         assert len(gq.object_table(np.ones((5, 5), "u1"), to=target, overwrite=True)) == 1
-        with pytest.raises(WriteError, match="'name.parquet'"):
+        with pytest.raises(WriteError, match=r"'name\.parquet'"):
             gq.object_table(np.ones((5, 5), "u1"), to=tmp_path / "cells.csv")
 
 
-BAD: list[tuple[str, Any, Any, dict[str, Any], type[Exception], str]] = [
-    ("floats", np.zeros((9, 9)), None, {}, ImageError, "labels: dtype float64.*astype"),
-    ("bool", np.zeros((9, 9), bool), None, {}, ImageError, "labels: dtype bool.*number its pieces"),
-    ("times", xr.DataArray(np.zeros((2, 9, 9), "u1"), dims=tuple("tyx")), None, {}, ImageError, "one t"),
-    ("shape", np.zeros((9, 9), "u1"), np.zeros((1, 9, 8)), {}, ImageError, "labels: .* do not lie on"),
-    ("stack", np.zeros((3, 9, 9), "u1"), np.zeros((1, 9, 9)), {}, ImageError, "labels: .* do not lie on"),
-    ("connectivity", np.zeros((9, 9), "u1"), None, {"connectivity": 6}, ParameterError, "pass 4 or 8"),
-]  # fmt: skip
+PLANE = np.zeros((9, 9), "u1")
+SERIES = xr.DataArray(np.zeros((2, 9, 9), "u1"), dims=tuple("tyx"))
+BAD: dict[str, tuple[Any, Any, dict[str, Any], type[Exception], str]] = {
+    "floats": (np.zeros((9, 9)), None, {}, ImageError, r"labels: dtype float64.*astype"),
+    "bool": (PLANE > 0, None, {}, ImageError, r"labels: dtype bool.*number its pieces"),
+    "times": (SERIES, None, {}, ImageError, "one t"),
+    "shape": (PLANE, np.zeros((1, 9, 8)), {}, ImageError, r"labels: .* do not lie on"),
+    "stack": (np.zeros((3, 9, 9), "u1"), PLANE, {}, ImageError, r"labels: .* do not lie on"),
+    "connectivity": (PLANE, None, {"connectivity": 6}, ParameterError, "pass 4 or 8"),
+}
 
 
-@pytest.mark.parametrize(("labels", "image", "options", "error", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])  # fmt: skip
+@pytest.mark.parametrize(("labels", "image", "options", "error", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_refused_before_reading(
     labels: Any, image: Any, options: Any, error: type[Exception], message: str
 ) -> None:
@@ -382,11 +393,13 @@ def test_bad_input_is_refused_before_reading(
 
 
 def test_pixel_sizes_that_differ_are_refused() -> None:
-    labels = xr.DataArray(np.zeros((9, 9), "u1"), dims=("y", "x"), attrs={"pixel_size": {"y": 1.0, "x": 1.0}, "unit": "micrometer"})  # fmt: skip
-    image = xr.DataArray(np.zeros((1, 9, 9), "u1"), dims=("c", "y", "x"), attrs={"pixel_size": {"y": 500.0, "x": 500.0}, "unit": "nanometer"})  # fmt: skip
+    labels = xr.DataArray(PLANE, dims=("y", "x"))
+    labels.attrs.update(pixel_size={"y": 1.0, "x": 1.0}, unit="micrometer")
+    image = xr.DataArray(PLANE[None], dims=("c", "y", "x"))
+    image.attrs.update(pixel_size={"y": 500.0, "x": 500.0}, unit="nanometer")
     with (
         forbid_compute(),
-        pytest.raises(ImageError, match="a pixel is 1 micrometer along y, .* 500"),
+        pytest.raises(ImageError, match=r"a pixel is 1 micrometer along y, .* 500"),
     ):
         gq.object_table(labels, image)
     image.attrs["pixel_size"] = {"y": 1000.0, "x": 1000.0}

@@ -1,27 +1,26 @@
 """Objects of a label image: sums keyed by label, observed block by block, added, kept in files."""
 
-from gigaqc.objects.labels import as_labels, check_fit, pixel_size, ring_labels
+from gigaqc.objects.labels import aligned, as_labels, check_fit, ring_labels
 from gigaqc.objects.measures import Pairs, Stained, pairs_pass, stained_pass
 from gigaqc.objects.parquet import checked_parquet, read_table, spilling, write_table
 from gigaqc.objects.passes import object_pass
-from gigaqc.objects.rows import Rows
-from gigaqc.objects.state import Objects
-from gigaqc.objects.table import Layout, centroids, label_index, shapes_of, table_of, touches_border
+from gigaqc.objects.state import Objects, Request, observe
+from gigaqc.objects.table import centroids, label_index, shapes_of, table_of, touches_border
 
 __all__ = [
-    "Layout",
     "Objects",
     "Pairs",
-    "Rows",
+    "Request",
     "Stained",
+    "aligned",
     "as_labels",
     "centroids",
     "check_fit",
     "checked_parquet",
     "label_index",
     "object_pass",
+    "observe",
     "pairs_pass",
-    "pixel_size",
     "read_table",
     "ring_labels",
     "shapes_of",

@@ -10,9 +10,10 @@ import xarray as xr
 
 from gigaqc.errors import ImageError
 from gigaqc.image import as_image
-from gigaqc.io.units import in_unit, unit_name
+from gigaqc.io.units import in_unit
 from gigaqc.kernels import objects as kernels
 from gigaqc.mapping import Halo, map_image
+from gigaqc.objectsums import pixel_size
 
 _SAME_SIZE = 1e-3  # relative: pixel sizes are written with few digits
 
@@ -90,15 +91,6 @@ def _check_pixel_size(labels: xr.DataArray, image: xr.DataArray) -> None:
                 f"{others[dim]:.6g} {other}; pass labels of the same level, or correct "
                 "attrs['pixel_size']."
             )
-
-
-def pixel_size(array: xr.DataArray) -> tuple[dict[str, float], str] | None:
-    """Size of a pixel by dim, and the full name of its unit; None where either is unknown."""
-    unit = unit_name(array.attrs.get("unit"))
-    given = array.attrs.get("pixel_size") or {}
-    sizes = {d: float(given[d]) for d in "zyx" if d in array.dims and d in given}
-    known = len(sizes) == sum(d in array.dims for d in "zyx")
-    return (sizes, unit) if known and unit is not None and all(sizes.values()) else None
 
 
 def aligned(labels: xr.DataArray, image: xr.DataArray) -> xr.DataArray:

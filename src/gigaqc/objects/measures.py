@@ -11,8 +11,8 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.kernels import by_label as kernels
+from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import aligned
-from gigaqc.objects.rows import BlockRuns
 from gigaqc.observe.blocks import Channels, Place
 from gigaqc.passes import Pass
 

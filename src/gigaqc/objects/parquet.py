@@ -12,10 +12,10 @@ import numpy as np
 
 from gigaqc.errors import WriteError
 from gigaqc.io.staging import checked_target, remove, staged
-from gigaqc.objects.rows import Rows, merged
 from gigaqc.objects.seams import seam_changes
 from gigaqc.objects.state import Objects, read_run
-from gigaqc.objects.table import Layout, table_of
+from gigaqc.objects.table import table_of
+from gigaqc.objectsums import Layout, Rows, merged
 
 RANGE_ROWS = 1 << 17  # rows that are added and written at once
 _SAMPLE = 1 << 12  # rows of a file for each of which one label is looked at, to divide the labels

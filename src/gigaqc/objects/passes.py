@@ -8,7 +8,6 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from gigaqc.image import channel_names
 from gigaqc.objects.labels import aligned
 from gigaqc.objects.state import Request, observe
 from gigaqc.passes import Pass
@@ -34,11 +33,7 @@ def object_pass(
     folder
         Where rows are kept that are too many for memory; None keeps all.
     """
-    planar = labels.sizes.get("z", 1) == 1
-    channels = 0 if image is None else len(channel_names(image))
-    request = Request(
-        channels, int(connectivity == 8), planar, None if folder is None else str(folder)
-    )
+    request = Request.of(labels, image, connectivity, folder)
     if image is None:
         source, mask = labels.expand_dims("c"), None
         token = tokenize(labels.data.name, request)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gigaqc.kernels import objects as kernels
+from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import unsigned
-from gigaqc.objects.rows import BlockRuns, Rows
+from gigaqc.objectsums import Rows
 from gigaqc.observe.blocks import Place
 
 _SIDES = ("top", "bottom", "left", "right")

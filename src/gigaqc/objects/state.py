@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from gigaqc.objects.rows import BlockRuns, Rows, merged
+from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.seams import BlockEdges, with_seams
+from gigaqc.objectsums import Rows, merged
 from gigaqc.observe.blocks import Channels, Place
 
 _PARTS = 64  # that wait to be added at once: adding two by two would copy rows again and again
@@ -30,6 +32,22 @@ class Request:
     reach: int
     planar: bool
     folder: str | None
+
+    @classmethod
+    def of(
+        cls,
+        labels: xr.DataArray,
+        image: xr.DataArray | None,
+        connectivity: int = 8,
+        folder: Path | None = None,
+    ) -> Request:
+        """That for labels and the image they lie on."""
+        return cls(
+            channels=0 if image is None else image.sizes["c"],
+            reach=int(connectivity == 8),
+            planar=labels.sizes.get("z", 1) == 1,
+            folder=None if folder is None else str(folder),
+        )
 
 
 @dataclass(frozen=True)

@@ -3,59 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from gigaqc.image import channel_names
 from gigaqc.metrics import objects as metrics
-from gigaqc.objects.labels import pixel_size
-from gigaqc.objects.rows import Rows
+from gigaqc.objectsums import Layout, Rows
 
-_SYMBOLS = {
-    "angstrom": "angstrom",
-    "nanometer": "nm",
-    "micrometer": "um",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "inch": "inch",
-    "meter": "m",
-}
 _PLACES = ("z", "y", "x")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is needed to name the columns: the axes, their sizes, channels, size of a pixel."""
-
-    dims: tuple[str, ...]
-    sizes: Mapping[str, int]
-    channels: tuple[str, ...]
-    floats: bool
-    index: str
-    pixel_size: Mapping[str, float] | None
-    symbol: str
-
-    @classmethod
-    def of(cls, labels: xr.DataArray, image: xr.DataArray | None) -> Layout:
-        """That of labels and the image they lie on; either may know the size of a pixel."""
-        known = pixel_size(labels) or (None if image is None else pixel_size(image))
-        return cls(
-            tuple(map(str, labels.dims)),
-            {str(d): int(n) for d, n in labels.sizes.items()},
-            () if image is None else tuple(channel_names(image)),
-            image is not None and image.dtype.kind == "f",
-            labels.dtype.str,
-            None if known is None else known[0],
-            "" if known is None else _SYMBOLS[known[1]],
-        )
-
-    @property
-    def planar(self) -> bool:
-        """Whether the objects lie in one plane."""
-        return self.sizes.get("z", 1) == 1
 
 
 def table_of(rows: Rows, layout: Layout) -> pd.DataFrame:

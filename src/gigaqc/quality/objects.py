@@ -13,15 +13,13 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from gigaqc.errors import ParameterError
+from gigaqc.errors import ParameterError, StatisticsError
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_mask
 from gigaqc.metrics import objects as metrics
 from gigaqc.metrics.intensity import ratio
 from gigaqc.objects import (
-    Layout,
     Objects,
-    Rows,
     as_labels,
     centroids,
     check_fit,
@@ -35,9 +33,11 @@ from gigaqc.objects import (
     touches_border,
     write_table,
 )
+from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, promised
-from gigaqc.scanning import check_tile
+from gigaqc.scanning import LazyStatistics, check_tile
+from gigaqc.statistics import Statistics
 
 _WIDEST_RING = 64
 
@@ -55,7 +55,8 @@ def object_table(
     Parameters
     ----------
     labels
-        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Ids may be sparse and huge.
+        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Ids may be sparse and huge. Or a
+        `Statistics` scanned with ``labels=``: then no pixel is read.
     image
         The image that the labels lie on, in any chunks; None leaves intensities out.
     to
@@ -89,8 +90,9 @@ def object_table(
     ImageError
         Before a pixel is read: labels that are no integers, or of another shape or pixel size than
         the image. While reading: a negative id, with its place.
-    ParameterError, WriteError
-        When `connectivity` is neither 4 nor 8, or `to` cannot be written.
+    ParameterError, StatisticsError, WriteError
+        When `connectivity` is neither 4 nor 8, Statistics hold no objects, or `to` cannot be
+        written.
 
     Notes
     -----
@@ -106,6 +108,10 @@ def object_table(
     >>> gq.object_table(labels).loc[7, ["area", "centroid_y", "bbox_max_x"]].tolist()
     [4.0, 0.5, 2.0]
     """
+    if isinstance(labels, (Statistics, LazyStatistics)):
+        _refuse_beside_statistics(image=image, to=to)
+        held = _held(labels.compute())
+        return table_of(held.rows, held.layout)
     found, beside = _labels_and_image(labels, image, "object_table")
     _check_connectivity(connectivity)
     layout = Layout.of(found, beside)
@@ -134,7 +140,8 @@ def segmentation_quality(
     Parameters
     ----------
     labels
-        Integer ids, dims ``y x`` or ``z y x``; 0 is background.
+        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Or a `Statistics` scanned with
+        ``labels=``: then no pixel is read, and there is no ring and no tissue.
     image
         The image that the labels lie on, for intensities.
     tissue
@@ -160,8 +167,8 @@ def segmentation_quality(
           median by more than 3 x 1.4826 MAD (NaN where the MAD is 0). By construction a twentieth
           is very small and one very large; these can be 0;
         - ``n_border``: objects that touch the border of the image, which cuts their areas;
-        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (not of a
-          stack: NaN);
+        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (NaN of a
+          stack); ``fraction_fragmented``: the former over all;
         - ``labelled_fraction``: labelled pixels over all.
 
         ``cells`` (``tile_y``, ``tile_x``): objects by the tile of their centroid. With `image`,
@@ -173,7 +180,7 @@ def segmentation_quality(
 
     Raises
     ------
-    ImageError, MaskError, ParameterError
+    ImageError, MaskError, ParameterError, StatisticsError
         Before a pixel is read; a negative id while reading.
 
     Notes
@@ -187,9 +194,20 @@ def segmentation_quality(
     >>> str(gq.segmentation_quality(np.zeros((8, 8), "u2")).quality.values)
     'EMPTY'
     """
+    check_tile(tile)
+    if isinstance(labels, Statistics):
+        _refuse_beside_statistics(image=image, tissue=tissue, ring=ring)
+        held = _held(labels)
+        asked = _Asked(held.layout, int(tile), tissue=False, ring=False)
+        return _dataset(quality_of(held.rows, asked), asked)
+    if isinstance(labels, LazyStatistics):
+        _refuse_beside_statistics(image=image, tissue=tissue, ring=ring)
+        raise StatisticsError(
+            "labels: got a lazy scan; its objects are named once it is computed: pass "
+            "statistics.compute()."
+        )
     found, beside = _labels_and_image(labels, image, "segmentation_quality")
     _check_connectivity(connectivity)
-    check_tile(tile)
     if ring is not None:
         _check_ring(ring, beside)
     layout = Layout.of(found, beside)
@@ -217,6 +235,24 @@ def _labels_and_image(
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
     found = as_labels(labels)
     return found, None if image is None else check_fit(found, pixels_of(image, metric))
+
+
+def _held(statistics: Statistics) -> ObjectSums:
+    if statistics.objects is None:
+        raise StatisticsError(
+            "labels: the Statistics hold no objects; scan the image with labels=, or pass the "
+            "labels themselves."
+        )
+    return statistics.objects
+
+
+def _refuse_beside_statistics(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ParameterError(
+                f"{name}: Statistics hold no pixels and are a table already; pass the labels "
+                f"themselves with {name}=."
+            )
 
 
 def _check_connectivity(connectivity: int) -> None:
@@ -260,10 +296,11 @@ class _Asked:
 
 
 def quality_of(
-    objects: Objects, asked: _Asked, around: Objects | None, tissue: Any = None
+    objects: Objects | Rows, asked: _Asked, around: Objects | None = None, tissue: Any = None
 ) -> Results:
     """The variables of `segmentation_quality` from its passes."""
-    rows, layout = objects.rows(), asked.layout
+    rows = objects.rows() if isinstance(objects, Objects) else objects
+    layout = asked.layout
     found = summary_of(rows, layout)
     found["cells"] = cells_by_tile(rows, layout, asked.tile)
     if layout.channels:
@@ -291,8 +328,9 @@ def summary_of(rows: Rows, layout: Layout) -> dict[str, Any]:
         "n_with_holes": np.nan,
         "quality": metrics.verdict(n, sizes["area_cv"], elongated),
     }
-    if layout.planar:
+    if layout.planar and n:
         found["n_fragmented"], found["n_with_holes"] = (rows.pieces > (1, 0)).sum(axis=0).tolist()
+    found["fraction_fragmented"] = found["n_fragmented"] / n if n else np.nan
     return found
 
 
@@ -365,6 +403,7 @@ _SCALARS = (
     "n_border",
     "n_fragmented",
     "n_with_holes",
+    "fraction_fragmented",
     "labelled_fraction",
 )
 _TISSUE = ("fraction_in_tissue", "labelled_in_tissue", "tissue_covered")
@@ -372,17 +411,23 @@ _BY_CHANNEL = ("mean_intensity", "intensity_cv")
 _RING = ("inside_mean", "ring_mean", "contrast", "fraction_brighter")
 
 
-def _dataset(whole: Delayed, asked: _Asked) -> xr.Dataset:
-    """What the task will give, by name."""
+def _dataset(whole: Delayed | Results, asked: _Asked) -> xr.Dataset:
+    """What `quality_of` gives, or will give, by name."""
     layout = asked.layout
-    variables: dict[str, Any] = {}
+    count = len(layout.channels)
+    shape = tuple(count_tiles(layout.sizes[d], asked.tile) for d in "yx")
+    types: dict[str, tuple[tuple[str, ...], tuple[int, ...], str]] = {}
     for name in (*_SCALARS, *(_TISSUE if asked.tissue else ())):
         dtype = "<U6" if name == "quality" else "i8" if name in _COUNTS else "f8"
-        variables[name] = ((), promised(whole, name, (), dtype))
-    shape = tuple(count_tiles(layout.sizes[d], asked.tile) for d in "yx")
-    variables["cells"] = (("tile_y", "tile_x"), promised(whole, "cells", shape, "i8"))
-    count = len(layout.channels)
+        types[name] = ((), (), dtype)
+    types["cells"] = (("tile_y", "tile_x"), shape, "i8")
     for name in (*(_BY_CHANNEL if count else ()), *(_RING if asked.ring else ())):
-        variables[name] = (("c",), promised(whole, name, (count,), "f8"))
+        types[name] = (("c",), (count,), "f8")
+    variables = {
+        name: (dims, promised(whole, name, sides, dtype))
+        if isinstance(whole, Delayed)
+        else (dims, np.asarray(whole[name], dtype))
+        for name, (dims, sides, dtype) in types.items()
+    }
     coords: Mapping[str, Any] = {"c": list(layout.channels)} if count else {}
     return xr.Dataset(variables, coords=coords, attrs={"tile": asked.tile})

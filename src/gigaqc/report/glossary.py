@@ -194,7 +194,26 @@ METRICS: tuple[Metric, ...] = (
 )
 """The known columns, in the order in which the table shows them."""
 
-BY_KEY = {m.key: m for m in METRICS}
+OBJECTS: tuple[Metric, ...] = (
+    Metric("n_cells", "Cells", "Objects of the label image.", "", "count"),
+    Metric("quality", "Quality", "GOOD where areas vary by less than half and fewer than a tenth "
+           "are elongated, else REVIEW; EMPTY without an object."),
+    Metric("mean_area", "Mean area", "In pixels."),
+    Metric("median_area", "Median area", "In pixels."),
+    Metric("area_cv", "Area variation", "Std of the areas over their mean.", "lower"),
+    Metric("fraction_elongated", "Elongated", "Eccentricity above 0.9.", "lower", "fraction"),
+    Metric("fraction_outlier_small", "Far smaller", "Area below the median by more than three "
+           "robust standard deviations.", "lower", "fraction"),
+    Metric("fraction_outlier_large", "Far larger", "The same above.", "lower", "fraction"),
+    Metric("n_border", "At the border", "Objects that the border of the image cuts.", "", "count"),
+    Metric("n_fragmented", "In pieces", "Ids in several pieces.", "lower", "count"),
+    Metric("fraction_fragmented", "In pieces", "The same over all ids.", "lower", "fraction"),
+    Metric("n_with_holes", "With holes", "Ids that enclose a hole.", "lower", "count"),
+    Metric("labelled_fraction", "Labelled", "Pixels of an object over all.", "", "fraction"),
+)  # fmt: skip
+"""Numbers of a label image, in the order in which the page shows them."""
+
+BY_KEY = {m.key: m for m in (*METRICS, *OBJECTS)}
 
 SUMMARY_LABELS: dict[str, tuple[str, Kind]] = {
     "coverage": ("Tissue coverage", "fraction"),

@@ -15,8 +15,17 @@ import numpy as np
 
 from gigaqc import plot
 from gigaqc.report import pictures, view
-from gigaqc.report.glossary import Kind
-from gigaqc.report.words import Name, Status, count_of, format_bytes, format_value, name_of, text_of
+from gigaqc.report.glossary import OBJECTS, Kind
+from gigaqc.report.words import (
+    MISSING,
+    Name,
+    Status,
+    count_of,
+    format_bytes,
+    format_value,
+    name_of,
+    text_of,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NESTING = 6  # levels of provenance that are shown
@@ -96,6 +105,7 @@ def render(assessment: Any) -> str:
         raised=raised,
         passed=passed,
         matrix=_matrix(assessment),
+        objects=_objects(assessment),
         explanations=view.explanations(assessment, shown),
         source=_source(assessment),
         provenance=tree(assessment.provenance or {}),
@@ -214,6 +224,33 @@ def _heat_maps(assessment: Any, position: int, short: str) -> tuple[HeatMap, ...
         picture = pictures.heat_png(small, low, high)
         found.append(HeatMap(wanted.title, picture, bottom, top, alt))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """The label image: its numbers, and where its objects lie."""
+
+    facts: list[view.Fact]
+    density: HeatMap | None
+
+
+def _objects(assessment: Any) -> _Objects | None:
+    """None without labels."""
+    if getattr(assessment, "objects", None) is None:
+        return None
+    found = []
+    for entry in OBJECTS:
+        text = format_value(assessment.summary.get(entry.key), entry.kind)
+        if text != MISSING and entry.key != "fraction_fragmented":
+            found.append(view.Fact(entry.label, text))
+    cells = assessment.tiles.get("cells")
+    if cells is None or cells.size < 2:
+        return _Objects(found, None)
+    small, _ = pictures.shrink(cells.values, pictures.HEAT_MAP_SIDE)
+    low, high = format_value(small.min()), format_value(small.max())
+    picture = pictures.heat_png(small, float(small.min()), float(small.max()))
+    alt = f"Objects by tile: from {low} to {high}"
+    return _Objects(found, HeatMap("Objects", picture, low, high, alt))
 
 
 def _tile_note(assessment: Any) -> str:

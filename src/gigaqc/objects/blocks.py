@@ -1,8 +1,8 @@
-"""Sums over objects, keyed by label: observed on a block, merged, sorted."""
+"""What a block says of its objects: runs of labels, and sums over them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,81 +11,8 @@ from gigaqc.distribution import bias_of, layout_of
 from gigaqc.errors import ImageError
 from gigaqc.kernels import objects as kernels
 from gigaqc.objects.labels import unsigned
+from gigaqc.objectsums import Rows
 from gigaqc.observe.blocks import Place, to_codes
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One row an object, or a part of one, sorted by label.
-
-    Attributes
-    ----------
-    labels
-        uint64 (n,).
-    counts
-        int64 (n,), pixels.
-    box
-        int64 (n, 6): smallest z, y, x in the image, and one more than the largest.
-    sums
-        float64 (n, 9): of z, y, x, zz, yy, xx, zy, zx, yx about the corner of the box.
-    values
-        float64 (n, channels, 5): n, mean, M2, min, max of the finite pixels.
-    pieces
-        int64 (n, 2): pieces and holes, each within its block until seams are added.
-    """
-
-    labels: np.ndarray
-    counts: np.ndarray
-    box: np.ndarray
-    sums: np.ndarray
-    values: np.ndarray
-    pieces: np.ndarray
-
-    @classmethod
-    def empty(cls, channels: int) -> Rows:
-        """No object."""
-        return cls(
-            np.zeros(0, "u8"),
-            np.zeros(0, "i8"),
-            np.zeros((0, 6), "i8"),
-            np.zeros((0, kernels.N_SUMS)),
-            np.zeros((0, channels, kernels.N_VALUES)),
-            np.zeros((0, 2), "i8"),
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all columns."""
-        return sum(column.nbytes for column in self.columns().values())
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by their names."""
-        return dict(self.__dict__)
-
-
-def merged(parts: Sequence[Rows]) -> Rows:
-    """One row an object: what is of one label added, in the order of the parts."""
-    if len(parts) == 1:
-        return parts[0]
-    labels = np.concatenate([p.labels for p in parts])
-    order = np.argsort(labels, kind="stable")  # parts are sorted, which this makes use of
-    labels = labels[order]
-    first = np.ones(len(labels), bool)
-    first[1:] = labels[1:] != labels[:-1]
-    group = np.cumsum(first) - 1
-    n = int(first.sum())
-    counts, box, sums, values, pieces = (
-        np.concatenate([getattr(p, name) for p in parts])
-        for name in ("counts", "box", "sums", "values", "pieces")
-    )
-    counts, box, sums = kernels.merge_shapes(order, group, n, counts, box, sums)
-    total = kernels.merge_values(order, group, n, values)
-    starts = np.flatnonzero(first)
-    added = np.add.reduceat(pieces[order], starts, axis=0) if n else pieces
-    return Rows(labels[first], counts, box, sums, total, added)
 
 
 @dataclass(frozen=True)
