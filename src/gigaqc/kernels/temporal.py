@@ -139,16 +139,11 @@ def _count_at_most(tile, limit, count):
         a, b, c, d = tile[t], tile[t + 1], tile[t + 2], tile[t + 3]
         for i in range(count.shape[0]):
             m = limit[i]
-            count[i] += (
-                np.uint16(a[i] <= m)
-                + np.uint16(b[i] <= m)
-                + np.uint16(c[i] <= m)
-                + np.uint16(d[i] <= m)
-            )
+            count[i] += (a[i] <= m) + (b[i] <= m) + (c[i] <= m) + (d[i] <= m)
     for t in range(whole, length):
         a = tile[t]
         for i in range(count.shape[0]):
-            count[i] += np.uint16(a[i] <= limit[i])
+            count[i] += a[i] <= limit[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -386,7 +381,7 @@ def _floats_middle(tile, n, middle):
             left |= reached[i] - below[i] > 1 and low[i] < guess[i] < high[i]
         if not left:
             break
-        _count_floats(tile, guess, count)
+        _count_at_most(tile, guess, count)
         for i in range(width):
             if reached[i] - below[i] > 1 and low[i] < guess[i] < high[i]:
                 if count[i] >= rank[i]:
@@ -415,23 +410,6 @@ def _floats_middle(tile, n, middle):
     for i in range(width):
         upper = most[i] if n[i] % 2 == 0 and count[i] == rank[i] else least[i]
         middle[i] = (least[i] + upper) / 2 if n[i] else np.nan
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _count_floats(tile, limit, count):
-    """How many frames of each pixel are at or below a limit; four rows at a time."""
-    count[:] = 0
-    length = tile.shape[0]
-    whole = length - length % 4
-    for t in range(0, whole, 4):
-        a, b, c, d = tile[t], tile[t + 1], tile[t + 2], tile[t + 3]
-        for i in range(count.shape[0]):
-            m = limit[i]
-            count[i] += np.int64(a[i] <= m) + (b[i] <= m) + (c[i] <= m) + (d[i] <= m)
-    for t in range(whole, length):
-        a = tile[t]
-        for i in range(count.shape[0]):
-            count[i] += a[i] <= limit[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
