@@ -18,7 +18,10 @@ def table_of(rows: Rows, layout: Layout) -> pd.DataFrame:
     found = _shape_columns(rows, layout)
     for c, channel in enumerate(layout.channels):
         found.update(_value_columns(rows.values[:, c], rows.counts, channel, layout.floats))
-    return pd.DataFrame(found, index=pd.Index(rows.labels.astype(layout.index), name="label"))
+    # Each column by itself, and none that shares memory with the rows, which others may hold.
+    columns = {name: np.array(column) for name, column in found.items()}
+    index = pd.Index(rows.labels.astype(layout.index), name="label")
+    return pd.DataFrame(columns, index=index, copy=False)
 
 
 def centroids(rows: Rows) -> np.ndarray:
@@ -93,7 +96,7 @@ def _physical_columns(
 def _value_columns(
     values: np.ndarray, counts: np.ndarray, channel: str, floats: bool
 ) -> dict[str, np.ndarray]:
-    n, mean, m2, low, high = values.T
+    n, mean, m2, low, high = np.ascontiguousarray(values.T)
     none = n == 0
     with np.errstate(invalid="ignore", divide="ignore"):
         std = np.sqrt(m2 / n)
