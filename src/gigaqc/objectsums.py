@@ -86,14 +86,16 @@ def merged(parts: Sequence[Rows]) -> Rows:
     first[1:] = labels[1:] != labels[:-1]
     group = np.cumsum(first) - 1
     n = int(first.sum())
-    counts, box, sums, values, pieces = (
-        np.concatenate([getattr(p, name) for p in parts])
-        for name in ("counts", "box", "sums", "values", "pieces")
-    )
-    counts, box, sums = kernels.merge_shapes(order, group, n, counts, box, sums)
-    total = kernels.merge_values(order, group, n, values)
-    starts = np.flatnonzero(first)
-    added = np.add.reduceat(pieces[order], starts, axis=0) if n else pieces
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in parts])
+
+    # One column after the other: a copy of all would take as much memory as the parts.
+    shapes = (joined(name) for name in ("counts", "box", "sums"))
+    counts, box, sums = kernels.merge_shapes(order, group, n, *shapes)
+    total = kernels.merge_values(order, group, n, joined("values"))
+    pieces = joined("pieces")
+    added = np.add.reduceat(pieces[order], np.flatnonzero(first), axis=0) if n else pieces
     return Rows(labels[first], counts, box, sums, total, added)
 
 

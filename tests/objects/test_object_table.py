@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -321,6 +322,17 @@ def test_each_chunk_is_read_once(
         reset_reads(store)
     lazy.compute()
     assert all(set(count_reads(store).values()) == {1} for store in stores)
+
+
+def test_on_other_processes(tmp_path: Path) -> None:
+    labels, image = drawn_labels(4, (200, 200), "u4", "blobs"), drawn_image(4, 1, (200, 200), "u2")
+    zarr.create_array(str(tmp_path / "l"), data=labels, chunks=(70, 70))
+    found = gq.open_labels(tmp_path / "l"), da.from_array(image, chunks=(1, 64, 64))
+    here = gq.object_table(*found)
+    with dask.config.set(scheduler="processes", num_workers=2):
+        pd.testing.assert_frame_equal(gq.object_table(*found), here, check_exact=True)
+        written = gq.object_table(*found, to=tmp_path / "cells.parquet")
+    pd.testing.assert_frame_equal(written.compute(), here, check_exact=True)
 
 
 class TestParquet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,6 +81,7 @@ def ranges_of(found: Objects) -> Iterator[Rows]:
         inside = _span(labels, low, high)
         pieces = rows.pieces.copy()
         pieces[np.searchsorted(rows.labels, labels[inside])] += changes[inside]
+        _forget(runs)
         yield Rows(**{**rows.columns(), "pieces": pieces})
 
 
@@ -105,6 +107,15 @@ def _span(labels: np.ndarray, low: Any, high: Any) -> slice:
 def _between(run: Rows, low: Any, high: Any) -> Rows:
     span = _span(run.labels, low, high)
     return Rows(**{name: np.asarray(c[span]) for name, c in run.columns().items()})
+
+
+def _forget(runs: Sequence[Rows]) -> None:
+    """Give back the memory of what was read from files: mapped pages would stay to the end."""
+    for run in runs:
+        for column in run.columns().values():
+            pages: Any = column.base
+            if isinstance(pages, mmap.mmap) and hasattr(pages, "madvise"):
+                pages.madvise(mmap.MADV_DONTNEED)
 
 
 def read_table(path: Path) -> Any:

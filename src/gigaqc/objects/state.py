@@ -16,7 +16,7 @@ from gigaqc.objects.seams import BlockEdges, with_seams
 from gigaqc.objectsums import Rows, merged
 from gigaqc.observe.blocks import Channels, Place
 
-_PARTS = 64  # that wait to be added at once: adding two by two would copy rows again and again
+_PARTS = 1024  # that wait to be added at once: adding two by two would copy rows again and again
 SPILLED_ROWS = 1 << 16  # rows that go to a file together
 
 

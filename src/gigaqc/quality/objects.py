@@ -116,8 +116,8 @@ def object_table(
     _check_connectivity(connectivity)
     layout = Layout.of(found, beside)
     if to is None:
-        (objects,) = dask.base.compute(object_pass(found, beside, connectivity=connectivity))
-        return table_of(objects.rows(), layout)
+        promise = object_pass(found, beside, connectivity=connectivity)
+        return table_of(dask.base.compute(promise)[0].rows(), layout)
     target = checked_parquet(to, overwrite=overwrite)
     with spilling(target) as folder:
         whole = object_pass(found, beside, connectivity=connectivity, folder=folder)
