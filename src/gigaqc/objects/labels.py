@@ -83,7 +83,7 @@ def _check_pixel_size(labels: xr.DataArray, image: xr.DataArray) -> None:
     if mine is None or theirs is None:
         return
     (sizes, unit), (others, other) = mine, theirs
-    for dim in sizes.keys() & others.keys():
+    for dim in (d for d in sizes if d in others):
         wanted = in_unit(others[dim], other, unit)
         if not math.isclose(sizes[dim], wanted, rel_tol=_SAME_SIZE):
             raise ImageError(
