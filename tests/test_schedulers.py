@@ -44,7 +44,7 @@ def client() -> Iterator[Any]:
         with (
             dask.config.set({"distributed.admin.log-format": "%(message)s"}),
             distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
             ) as cluster,
             distributed.Client(cluster) as connected,
         ):

@@ -66,7 +66,7 @@ def _local_cluster(workers: int, memory: str | None) -> Any:
         n_workers=workers,
         threads_per_worker=1,
         memory_limit="auto" if limit is None else limit,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port: None takes 8787, and warns if it is taken
         # A worker that is asked to stop between two heartbeats would call that an error.
         silence_logs=logging.CRITICAL,
     )
