@@ -22,7 +22,7 @@ from dask.typing import Key
 from gigaqc.backend import to_host
 from gigaqc.grid import strip_width
 from gigaqc.passes import count_users, own_reads, owned, promise
-from gigaqc.settling import hold_back
+from gigaqc.settling import hold_back, nothing
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
@@ -155,7 +155,7 @@ def observe_blocks(
         task = partial(_indexed, function, index)
         nodes[keys[index]] = Task(keys[index], _mapped, task, block, *near, *refs)
         step: Key = (f"{name}-step", *index)
-        nodes[step] = Task(step, _nothing, TaskRef(keys[index]), *map(TaskRef, chain[-1:]))
+        nodes[step] = Task(step, nothing, TaskRef(keys[index]), *map(TaskRef, chain[-1:]))
         chain.append(step)
     hold_back(nodes, chain)
     return Blocks(name, keys, nodes, after)
@@ -165,10 +165,6 @@ def _indexed(
     function: Callable, index: tuple[int, ...], block: Any, halo: Halo, _: slice, *arguments: Any
 ) -> Any:
     return function(block, halo, index, *arguments)
-
-
-def _nothing(*_: Any) -> None:
-    """Done."""
 
 
 def _merged(part: Any, before: Any = None) -> Any:

@@ -34,6 +34,7 @@ from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
 from gigaqc.io.direct import direct
 from gigaqc.observe import SMALLEST_SIDE, Place
+from gigaqc.settling import when_done
 
 FAN_IN = 8  # states that one merge takes
 GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
@@ -212,7 +213,7 @@ def owned(
             nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
         else:
             waits = (TaskRef(a.key) for a in after)
-            nodes[fresh[key]] = Task(fresh[key], _when_done, node, *waits)
+            nodes[fresh[key]] = Task(fresh[key], when_done, node, *waits)
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
         table[index] = fresh[array.name, *index]
@@ -244,11 +245,6 @@ def _renamed(key: Key, name: str) -> Key:
     if isinstance(key, tuple):
         return (sys.intern(f"{key[0]}-{name}"), *key[1:])  # one string for all chunks
     return f"{key}-{name}"
-
-
-def _when_done(value: Any, *_: Any) -> Any:
-    """The value, once what it waits for is done."""
-    return value
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,11 @@ def in_strips(blocks: da.Array) -> Delayed:
     for index in sorted(indices, key=lambda i: (i[-1] // width, *_rows_of_channels(i))):
         key: Key = (done, *index)
         # Beside the block: its work waits for no other's.
-        graph[key] = Task(key, _nothing, TaskRef((blocks.name, *index)), *map(TaskRef, chain[-1:]))
+        graph[key] = Task(key, nothing, TaskRef((blocks.name, *index)), *map(TaskRef, chain[-1:]))
         chain.append(key)
     hold_back(graph, chain)
     root = f"{blocks.name}-all-done"
-    graph[root] = Task(root, _nothing, *map(TaskRef, chain[-1:]))
+    graph[root] = Task(root, nothing, *map(TaskRef, chain[-1:]))
     return Delayed(root, graph)
 
 
@@ -83,7 +83,7 @@ def hold_back(nodes: dict[Key, GraphNode], chain: Sequence[Key]) -> None:
             node = nodes[key]
             waiting.extend(node.dependencies)
             if number >= ahead and type(node) is Task and _is_known(node.dependencies, nodes):
-                nodes[key] = Task(key, _first, node, TaskRef(chain[number - ahead]))
+                nodes[key] = Task(key, when_done, node, TaskRef(chain[number - ahead]))
 
 
 def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
@@ -96,11 +96,12 @@ def _is_known(keys: Iterable[Key], nodes: Mapping[Key, GraphNode]) -> bool:
     return all(isinstance(nodes.get(key), DataNode | None) for key in keys)
 
 
-def _first(value: Any, *_: Any) -> Any:
+def when_done(value: Any, *_: Any) -> Any:
+    """The value, once what it waits for is done."""
     return value
 
 
-def _nothing(*_: Any) -> None:
+def nothing(*_: Any) -> None:
     """Done."""
 
 

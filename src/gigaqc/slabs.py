@@ -30,6 +30,7 @@ from gigaqc.machine import memory_of_a_process, threads_of_a_process
 from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
 from gigaqc.scratch import Bands, Scratch
 from gigaqc.series import PlaceStates, TimeStates, without_time
+from gigaqc.settling import nothing, when_done
 
 MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
@@ -334,14 +335,14 @@ def _in_slabs(
                     key, _rows, reading, time.size, slab.rows, *map(TaskRef, reading.outside)
                 )
                 # No slab is begun before the one before it is done.
-                nodes[key] = Task(key, _first, read, *map(TaskRef, waits))
+                nodes[key] = Task(key, when_done, read, *map(TaskRef, waits))
                 parts.append(key)
             blocks = [place.block(first + b) for b in range(len(slab.bands))]
             for index, band in zip(blocks, slab.bands, strict=True):
                 keys[index] = (f"{name}-frames", *index)
                 nodes[keys[index]] = Task(keys[index], _of_rows, work, band, *map(TaskRef, parts))
             done: Key = (f"{name}-done-{number}", *place.index)
-            nodes[done] = Task(done, _nothing, *(TaskRef(keys[index]) for index in blocks))
+            nodes[done] = Task(done, nothing, *(TaskRef(keys[index]) for index in blocks))
             waits = [done]
         reads.add_needed(nodes)
 
@@ -385,7 +386,7 @@ def _by_store(
             nodes[key] = Task(key, _laid_down, *laid_down, *map(TaskRef, reading.outside))
             written.append(key)
         complete: Key = (f"{name}-complete", *place.index)
-        nodes[complete] = Task(complete, _nothing, *map(TaskRef, written))
+        nodes[complete] = Task(complete, nothing, *map(TaskRef, written))
         made: list[Key] = []
         for b, band in enumerate(slab.bands):
             key = (f"{name}-band", *place.block(first + b))
@@ -397,7 +398,7 @@ def _by_store(
         for b, key in enumerate(made):
             index = place.block(first + b)
             keys[index] = (f"{name}-frames", *index)
-            nodes[keys[index]] = Task(keys[index], _first, TaskRef(key), TaskRef(closed))
+            nodes[keys[index]] = Task(keys[index], when_done, TaskRef(key), TaskRef(closed))
         waits = [closed]
     reads.add_needed(nodes)
 
@@ -435,11 +436,3 @@ def _of_bands(
 
 def _closed(scratch: Scratch, bands: Bands, *_: Any) -> None:
     scratch.close(bands.folder)
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
-
-
-def _nothing(*_: Any) -> None:
-    """Done."""

@@ -239,7 +239,8 @@ def _check_neighbours(first: BlockComponents, second: BlockComponents, axis: int
 
 
 @njit(nogil=True, cache=True)
-def _find(parent, i):
+def find_root(parent, i):
+    """Root of the tree of i; the path to it is halved on the way."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -294,7 +295,7 @@ def _connect_row(bounds, n, labels, above, n_above, labels_above, parent, areas,
             q += 1
         label = 0
         while q < n_above and above[2 * q] < end:
-            root = _find(parent, labels_above[q])
+            root = find_root(parent, labels_above[q])
             if label == 0:
                 label = root
             elif root != label:
@@ -379,8 +380,8 @@ def _two_forests(first, second):
 def _unite_seam(parent, first, second, offset):
     for i in range(first.shape[0]):
         if first[i] != 0 and second[i] != 0:
-            a = _find(parent, first[i])
-            b = _find(parent, second[i] + offset)
+            a = find_root(parent, first[i])
+            b = find_root(parent, second[i] + offset)
             if a != b:
                 _unite(parent, a, b)
 

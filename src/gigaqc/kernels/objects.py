@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gigaqc.kernels.components import find_root
+
 N_SUMS = 9
 """Sums of z, y, x, zz, yy, xx, zy, zx, yx."""
 
@@ -77,18 +79,10 @@ def find_runs(labels):
 
 
 @njit(nogil=True, cache=True)
-def _find(parent, i):
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@njit(nogil=True, cache=True)
 def _unite(parent, i, j):
     """Join two trees; False where they were one."""
-    a = _find(parent, i)
-    b = _find(parent, j)
+    a = find_root(parent, i)
+    b = find_root(parent, j)
     if a < b:
         parent[b] = a
     elif b < a:
@@ -182,7 +176,7 @@ def edge_pieces(bounds, first, parent, width):
             inside = 0 < y < height - 1 and bounds[r, 0] > 0 and bounds[r, 1] < width
             if inside:
                 continue
-            piece = _find(parent, r) + 1
+            piece = find_root(parent, r) + 1
             if y == 0:
                 top[bounds[r, 0] : bounds[r, 1]] = piece
             if y == height - 1:
