@@ -88,38 +88,32 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     ``merge(other)`` gives the state of both where the other's frames follow.
     """
     name = f"{name}-{tokenize(image.data.name, empty, arguments)}"
-    table, source = owned(image.data, name, ())
     runs, times = plan_places(image)
-    places = {
-        index: [each[n] for each, n in zip(runs.values(), index, strict=True)]
+    reads = Reads(image, name)
+    pieces = {
+        (k, *index): (
+            chunk_range(time),
+            *(chunk_range(each[n]) for each, n in zip(runs.values(), index, strict=True)),
+        )
         for index in np.ndindex(*map(len, runs.values()))
-    }
-    parts = {
-        (k, *index): [
-            list(_in_time(table, time, where)) for where in itertools.product(*_ranges(place))
-        ]
-        for index, place in places.items()
         for k, time in enumerate(times)
     }
-    needed = {index: [key for keys in part for key in keys] for index, part in parts.items()}
-    users = count_users(needed.values(), source)
+    reads.count(list(pieces.values()))
     nodes: dict[Key, GraphNode] = {}
     keys: Any = np.empty(tuple(map(len, runs.values())), dtype=object)
-    for index, place in places.items():
-        shape = tuple(len(r) for r in _ranges(place))
-        for k, time in enumerate(times):
-            part, wanted = parts[k, *index], needed[k, *index]
-            inside, outside = own_reads(wanted, source, users)
-            lengths = image.chunksizes["t"][time.first : time.last]
-            reading = _Reading(empty, arguments, time.start, lengths, shape, part, inside, outside)
-            key: Key = (f"{name}-frames", k, *index)
-            nodes[key] = Task(key, _read, reading, *map(TaskRef, outside))
-            if k:
-                both: Key = (f"{name}-both", k, *index)
-                nodes[both] = Task(both, _merged, TaskRef(keys[index]), TaskRef(key))
-                key = both
-            keys[index] = key
-    add_needed(nodes, source)
+    for (k, *at), piece in pieces.items():
+        index = tuple(at)
+        reading = reads.reading(piece)
+        lengths = image.chunksizes["t"][times[k].first : times[k].last]
+        adding = _Adding(empty, arguments, times[k].start, lengths)
+        key: Key = (f"{name}-frames", k, *index)
+        nodes[key] = Task(key, _read, adding, reading, *map(TaskRef, reading.outside))
+        if k:
+            both: Key = (f"{name}-both", k, *index)
+            nodes[both] = Task(both, _merged, TaskRef(keys[index]), TaskRef(key))
+            key = both
+        keys[index] = key
+    reads.add_needed(nodes)
     chunks = tuple(tuple(run.size for run in each) for each in runs.values())
     return TimeStates(without_time(image, chunks), name, nodes, keys)
 
@@ -134,14 +128,9 @@ def plan_places(image: xr.DataArray) -> tuple[dict[str, list[Run]], list[Run]]:
     return runs, group_chunks(times, frames, min(FRAMES, sum(times)))
 
 
-def _ranges(place: Sequence[Run]) -> list[range]:
-    return [range(run.first, run.last) for run in place]
-
-
-def _in_time(table: np.ndarray, time: Run, where: tuple[int, ...]) -> Iterator[Key]:
-    """Keys of the chunks of one chunk of the other dims."""
-    for t in range(time.first, time.last):
-        yield table[t, *where]
+def chunk_range(run: Run) -> range:
+    """The chunks of a run."""
+    return range(run.first, run.last)
 
 
 def without_time(image: xr.DataArray, chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
@@ -152,17 +141,60 @@ def without_time(image: xr.DataArray, chunks: tuple[tuple[int, ...], ...]) -> xr
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What a task reads and adds up; a class, so that dask does not look inside."""
+class Reading:
+    """Chunks in time that a task reads, of one or more places.
+
+    A class, so that dask does not look inside.
+    """
+
+    places: list[list[Key]]
+    shape: tuple[int, ...]  # of the places, in chunks
+    inside: Mapping[Key, GraphNode]
+    outside: tuple[Key, ...]
+
+    def source(self, given: Sequence[Any]) -> Source:
+        """From which the chunks are taken; `given` are those that other tasks read."""
+        values = dict(zip(self.outside, given, strict=True))
+        return Source(self.inside, values, itertools.chain.from_iterable(self.places))
+
+
+class Reads:
+    """Makes the readings of one graph; a piece is chunks in time, then in the other dims."""
+
+    def __init__(self, image: xr.DataArray, name: str) -> None:
+        self._table, self._source = owned(image.data, name, ())
+        self._wanted: list[list[Key]] = []
+        self._users: dict[Key, int] = {}
+
+    def count(self, pieces: Sequence[tuple[range, ...]]) -> None:
+        """All that will be read: what only one of them needs is read within its task."""
+        wanted = [self._keys(piece) for piece in pieces]
+        self._users = count_users(([k for p in w for k in p] for w in wanted), self._source)
+
+    def _keys(self, piece: tuple[range, ...]) -> list[list[Key]]:
+        times, *others = piece
+        return [[self._table[t, *at] for t in times] for at in itertools.product(*others)]
+
+    def reading(self, piece: tuple[range, ...]) -> Reading:
+        """Of one of them: chunks in time and in the other dims."""
+        places = self._keys(piece)
+        wanted = [key for keys in places for key in keys]
+        inside, outside = own_reads(wanted, self._source, self._users)
+        return Reading(places, tuple(map(len, piece[1:])), inside, outside)
+
+    def add_needed(self, nodes: dict[Key, GraphNode]) -> None:
+        """Add what is read by tasks of its own, because several need it."""
+        add_needed(nodes, self._source)
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """Which states a task makes, and of which frames; a class as above."""
 
     empty: Callable
     arguments: tuple[Any, ...]
     start: int
     lengths: tuple[int, ...]  # of the chunks in time
-    shape: tuple[int, ...]  # of the place, in chunks
-    parts: list[list[Key]]  # chunks in time, of each chunk of the place
-    inside: Mapping[Key, GraphNode]
-    outside: tuple[Key, ...]
 
 
 @dataclass(frozen=True)
@@ -197,18 +229,16 @@ class PlaneStates:
         return np.block(blocks.reshape(self.shape).tolist())
 
 
-def _read(reading: _Reading, *given: Any) -> PlaceStates:
+def _read(adding: _Adding, reading: Reading, *given: Any) -> PlaceStates:
     """What a task does: read, add up, drop, chunk after chunk."""
-    wanted = itertools.chain.from_iterable(reading.parts)
-    values = dict(zip(reading.outside, given, strict=True))
-    source = Source(reading.inside, values, wanted)
+    source = reading.source(given)
     states, shapes = [], []
-    for keys in reading.parts:
+    for keys in reading.places:
         state, shape = None, ()
-        for frames in _batches(source, keys, reading.lengths):
+        for frames in _batches(source, keys, adding.lengths):
             shape = frames.shape[1:]
             if state is None:
-                state = reading.empty(math.prod(shape), reading.start, *reading.arguments)
+                state = adding.empty(math.prod(shape), adding.start, *adding.arguments)
             state.add(frames.reshape(len(frames), -1))
         states.append(state)
         shapes.append(shape)

@@ -9,7 +9,6 @@ a band of rows is a chunk (`Route.STORE`). The whole series is never held.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,16 @@ from gigaqc.backend import to_host
 from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import memory_of_a_process, threads_of_a_process
-from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
+from gigaqc.passes import GROUP_VALUES
 from gigaqc.scratch import Bands, Scratch
-from gigaqc.series import PlaceStates, TimeStates, without_time
+from gigaqc.series import (
+    PlaceStates,
+    Reading,
+    Reads,
+    TimeStates,
+    chunk_range,
+    without_time,
+)
 from gigaqc.settling import nothing, when_done
 
 MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
@@ -185,20 +191,12 @@ class _Work:
         return PlaceStates(states, tuple(b.shape[1:] for b in blocks), shape)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """Chunks that a task reads, in time, for one or more places; a class as above."""
-
-    places: list[list[Key]]
-    shape: tuple[int, ...]  # of the places
-    inside: Mapping[Key, GraphNode]
-    outside: tuple[Key, ...]
-
-    def blocks(self, given: Sequence[Any], frames: int, rows: slice | None = None) -> list[Any]:
-        """The frames of each place, read one after the other; of all rows or of some."""
-        values = dict(zip(self.outside, given, strict=True))
-        source = Source(self.inside, values, itertools.chain.from_iterable(self.places))
-        return [_together(map(source.take, keys), len(keys), frames, rows) for keys in self.places]
+def _blocks(
+    reading: Reading, given: Sequence[Any], frames: int, rows: slice | None = None
+) -> list[np.ndarray]:
+    """The frames of each place, read one after the other; of all rows or of some."""
+    source = reading.source(given)
+    return [_together(map(source.take, keys), len(keys), frames, rows) for keys in reading.places]
 
 
 def _together(
@@ -220,39 +218,6 @@ def _together(
     return whole
 
 
-class _Reads:
-    """Makes the readings of one graph."""
-
-    def __init__(self, image: xr.DataArray, name: str) -> None:
-        self._table, self._source = owned(image.data, name, ())
-        self._wanted: list[list[Key]] = []
-        self._users: dict[Key, int] = {}
-
-    def count(self, pieces: Sequence[tuple[range, ...]]) -> None:
-        """All that will be read: what only one of them needs is read within its task."""
-        wanted = [self._keys(piece) for piece in pieces]
-        self._users = count_users(([k for p in w for k in p] for w in wanted), self._source)
-
-    def _keys(self, piece: tuple[range, ...]) -> list[list[Key]]:
-        times, *others = piece
-        return [[self._table[t, *at] for t in times] for at in itertools.product(*others)]
-
-    def reading(self, piece: tuple[range, ...]) -> _Reading:
-        """Of one of them: chunks in time and in the other dims."""
-        places = self._keys(piece)
-        wanted = [key for keys in places for key in keys]
-        inside, outside = own_reads(wanted, self._source, self._users)
-        return _Reading(places, tuple(map(len, piece[1:])), inside, outside)
-
-    def add_needed(self, nodes: dict[Key, GraphNode]) -> None:
-        """Add what is read by tasks of its own, because several need it."""
-        add_needed(nodes, self._source)
-
-
-def _range(run: Run) -> range:
-    return range(run.first, run.last)
-
-
 def _direct(
     image: xr.DataArray,
     work: _Work,
@@ -262,11 +227,11 @@ def _direct(
     keys: Any,
 ) -> None:
     """Each block reads its chunks."""
-    reads = _Reads(image, name)
+    reads = Reads(image, name)
     pieces = {
         index: (
-            _range(plan.times[0]),
-            *(_range(runs[n]) for runs, n in zip(plan.runs.values(), index, strict=True)),
+            chunk_range(plan.times[0]),
+            *(chunk_range(runs[n]) for runs, n in zip(plan.runs.values(), index, strict=True)),
         )
         for index in np.ndindex(keys.shape)
     }
@@ -279,8 +244,8 @@ def _direct(
     reads.add_needed(nodes)
 
 
-def _of_chunks(work: _Work, reading: _Reading, *given: Any) -> PlaceStates:
-    return work.states(reading.blocks(given, work.frames), reading.shape)
+def _of_chunks(work: _Work, reading: Reading, *given: Any) -> PlaceStates:
+    return work.states(_blocks(reading, given, work.frames), reading.shape)
 
 
 @dataclass(frozen=True)
@@ -297,7 +262,7 @@ class _Place:
 
     def piece(self, time: Run) -> tuple[range, ...]:
         """Its chunks in a run of time."""
-        return (_range(time), *(range(k, k + 1) for k in self.index))
+        return (chunk_range(time), *(range(k, k + 1) for k in self.index))
 
 
 def _places(plan: SlabPlan) -> list[_Place]:
@@ -323,7 +288,7 @@ def _in_slabs(
     places = _places(plan)
     waits: list[Key] = []
     for number in range(plan.reads):
-        reads = _Reads(image, f"{name}-slab-{number}")
+        reads = Reads(image, f"{name}-slab-{number}")
         slabs = [(place, *place.slabs[number]) for place in places if number < len(place.slabs)]
         reads.count([place.piece(time) for place, _, _ in slabs for time in plan.times])
         for place, slab, first in slabs:
@@ -347,9 +312,9 @@ def _in_slabs(
         reads.add_needed(nodes)
 
 
-def _rows(reading: _Reading, frames: int, rows: slice, *given: Any) -> np.ndarray:
+def _rows(reading: Reading, frames: int, rows: slice, *given: Any) -> np.ndarray:
     """Rows of consecutive frames, copied, so that the chunks are not held for their sake."""
-    return reading.blocks(given, frames, rows)[0]
+    return _blocks(reading, given, frames, rows)[0]
 
 
 def _of_rows(work: _Work, band: slice, *parts: np.ndarray) -> PlaceStates:
@@ -367,7 +332,7 @@ def _by_store(
     keys: Any,
 ) -> None:
     """Place after place: its frames are laid down, then read band by band, then removed."""
-    reads = _Reads(image, name)
+    reads = Reads(image, name)
     places = _places(plan)
     reads.count([place.piece(time) for place in places for time in plan.times])
     waits: list[Key] = []
@@ -418,11 +383,11 @@ def _opened(
 
 
 def _laid_down(
-    reading: _Reading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
+    reading: Reading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
 ) -> None:
     """Write consecutive frames of a place."""
     with scratch.cleaned(bands.folder):
-        bands.write(number, reading.blocks(given, frames)[0])
+        bands.write(number, _blocks(reading, given, frames)[0])
 
 
 def _of_bands(
