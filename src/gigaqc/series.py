@@ -163,7 +163,6 @@ class Reads:
 
     def __init__(self, image: xr.DataArray, name: str) -> None:
         self._table, self._source = owned(image.data, name, ())
-        self._wanted: list[list[Key]] = []
         self._users: dict[Key, int] = {}
 
     def count(self, pieces: Sequence[tuple[range, ...]]) -> None:
