@@ -159,11 +159,11 @@ class Profile:
         return Profile(self.n, total, replace(self.squares, values=squares))
 
     def merge(self, other: Profile) -> Profile:
-        both = self.squares is not None and other.squares is not None
+        mine, theirs = self.squares, other.squares
         return Profile(
             merge_counts(self.n, other.n),
             self.total.merge(other.total),
-            self.squares.merge(other.squares) if both else None,
+            None if mine is None or theirs is None else mine.merge(theirs),
         )
 
 
