@@ -51,6 +51,7 @@ LEVELS = {
     "plot": 5,
     "results": 6,
     "judge": 6,
+    "meters": 5.9,
     "progress": 6,
     "samples": 6,
     "workers": 6,

@@ -76,6 +76,17 @@ def library(monkeypatch):
     return calls
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_GIGAQC_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "gigaqc ass")
+    monkeypatch.setenv("COMP_WORDS", "gigaqc ass")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    done = subprocess.run([sys.executable, "-m", "gigaqc"], capture_output=True, text=True)
+    assert "assess" in done.stdout and "gain" not in done.stdout
+
+
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 

@@ -12,6 +12,7 @@ more than numpy, dask and xarray do.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from gigaqc._version import __version__
@@ -114,6 +115,8 @@ __all__ = [
     "write_image",
     "write_labels",
 ]
+
+logging.getLogger("gigaqc").addHandler(logging.NullHandler())
 
 _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
 

@@ -257,7 +257,7 @@ def assess(
     if found is not None:
         wanted.append(found)
     plan = plan_scan(labelled, tissue=found is not None, labels=labels)
-    show = _interactive() if progress is None else progress
+    show = progress_bar.watched() if progress is None else progress
     start = time.perf_counter()
     results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)
     seconds = time.perf_counter() - start
@@ -414,12 +414,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-def _interactive() -> bool:
-    """Whether somebody watches: a terminal, or a notebook."""
-    import sys
-
-    if "ipykernel" in sys.modules:
-        return True
-    return bool(sys.stderr is not None and sys.stderr.isatty())

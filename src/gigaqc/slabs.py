@@ -9,6 +9,7 @@ a band of rows is a chunk (`Route.STORE`). The whole series is never held.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from gigaqc.series import (
     without_time,
 )
 from gigaqc.settling import nothing, when_done
+
+logger = logging.getLogger("gigaqc")
 
 MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
@@ -164,6 +167,7 @@ def with_all_frames(
     ``function(frames, *arguments)`` gets an array (frames, pixels); what it returns is passed on as
     the state of the block.
     """
+    logger.info("%s: %s", name, plan.route.value)
     name = f"{name}-{tokenize(image.data.name, function, arguments, plan.route, plan.chunks)}"
     work = _Work(function, arguments, image.sizes["t"])
     keys: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
