@@ -185,18 +185,19 @@ def count_keys(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int]]:
     """Occupied bins of a flat array of floats, as `accumulate.count_keys` gives them."""
     xp = namespace_of(values)
-    special = tuple(int(xp.count_nonzero(f)) for f in (values == 0, xp.isnan(values)))
-    infinities = int(xp.count_nonzero(xp.isinf(values)))
+    zeros, nans, infinite = (
+        int(xp.count_nonzero(f)) for f in (values == 0, xp.isnan(values), xp.isinf(values))
+    )
     keys = _keys(xp, values[xp.isfinite(values)], layout)
     if not keys.shape[0]:
-        none = np.zeros(0)
-        return none.astype("i8"), none.astype("i8"), none, none, (*special, infinities)
+        none: np.ndarray = np.zeros(0)
+        return none.astype("i8"), none.astype("i8"), none, none, (zeros, nans, infinite)
     bins, member = _grouped(xp, _bins(xp, keys, layout))
     rest = xp.astype(keys & ((1 << layout.tail) - 1), xp.float64)
     counts = _counts(member, bins.size)
     sums = [_weighted(xp, member, weights, bins.size) for weights in (rest, rest * rest)]
     there = counts > 0
-    return bins[there], counts[there], sums[0][there], sums[1][there], (*special, infinities)
+    return bins[there], counts[there], sums[0][there], sums[1][there], (zeros, nans, infinite)
 
 
 def values_in(values: Any, bins: np.ndarray, layout: KeyLayout) -> tuple[np.ndarray, np.ndarray]:
