@@ -11,7 +11,8 @@ def on_host(block: Any) -> bool:
     """Whether compiled kernels may take a block as it is, or once it is a numpy array."""
     if isinstance(block, np.ndarray):
         return True
-    return _home(block) != "cupy" and not hasattr(block, "__array_namespace__")
+    module = type(block).__module__.partition(".")[0]
+    return module != "cupy" and not hasattr(block, "__array_namespace__")
 
 
 def to_host(block: Any) -> np.ndarray:
@@ -20,13 +21,26 @@ def to_host(block: Any) -> np.ndarray:
     A block on a device is copied from there; a read-only one is copied, because numba compiles
     each kernel anew for read-only arrays.
     """
-    if _home(block) == "cupy":
-        block = block.get()
-    elif not on_host(block):
-        host = namespace_of(block).__array_namespace_info__().default_device()
-        block = block.to_device(host)
+    if not on_host(block):
+        if hasattr(block, "get"):
+            block = block.get()
+        else:
+            host = namespace_of(block).__array_namespace_info__().default_device()
+            block = block.to_device(host)
     array = np.asarray(block)
     return array if array.flags.writeable else array.copy()
+
+
+def local(block: Any) -> Any:
+    """The block where it is: a numpy array that a compiled kernel may take, or on its device."""
+    return to_host(block) if on_host(block) else block
+
+
+def empty_beside(block: Any, shape: tuple[int, ...]) -> Any:
+    """An array of the same type, where the block is."""
+    if on_host(block):
+        return np.empty(shape, block.dtype)
+    return namespace_of(block).empty(shape, dtype=block.dtype, device=block.device)
 
 
 def namespace_of(block: Any) -> Any:
@@ -44,7 +58,3 @@ def bits_of(values: Any) -> Any:
     host = to_host(values)
     bits = host.view(f"u{host.itemsize}")
     return namespace_of(values).asarray(bits, device=values.device)
-
-
-def _home(block: Any) -> str:
-    return type(block).__module__.partition(".")[0]
