@@ -124,6 +124,7 @@ def test_options_reach_the_library(library, tmp_path):
         "tile": 64,
         "progress": False,
         "name": "x-s1",
+        "on_error": "raise",
     }
 
 

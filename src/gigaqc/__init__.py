@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         tsnr_map,
         tsnr_summary,
     )
+    from gigaqc.planning import explain
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     )
     from gigaqc.regions import region
     from gigaqc.rules import Rules
-    from gigaqc.scanning import explain, scan
+    from gigaqc.scanning import scan
     from gigaqc.segmentation import segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
@@ -152,7 +153,8 @@ _HOMES = {
     ),
     "regions": ("region",),
     "rules": ("Rules",),
-    "scanning": ("explain", "scan"),
+    "planning": ("explain",),
+    "scanning": ("scan",),
     "segmentation": ("segment_nuclei",),
     "statistics": ("Statistics",),
     "transforms": (

@@ -172,6 +172,7 @@ OBJECT_METRICS = ("n_cells", "area_cv", "fraction_elongated", "fraction_fragment
 
 _SCOPES = {
     "coverage": Scope.SAMPLE,
+    "unreadable_fraction": Scope.SAMPLE,
     "correlation": Scope.PAIR,
     **dict.fromkeys(OBJECT_METRICS, Scope.SAMPLE),
 }  # all others are of a channel
@@ -226,6 +227,7 @@ _OBJECTS = (
     Limit("area_cv", Scope.SAMPLE, Side.ABOVE, 0.5, None),
     Limit("fraction_elongated", Scope.SAMPLE, Side.ABOVE, 0.1, None),
 )
+_UNREADABLE = Limit("unreadable_fraction", Scope.SAMPLE, Side.ABOVE, 0.0, 0.05)
 _FRAGMENTED = Limit("fraction_fragmented", Scope.SAMPLE, Side.ABOVE, 0.01, 0.1)
 
 _ROBUST = (
@@ -241,6 +243,7 @@ _ROBUST = (
     Limit("n_cells", Scope.SAMPLE, Side.BELOW, None, 0.0),
     *_OBJECTS,
     _FRAGMENTED,
+    _UNREADABLE,
     Limit("correlation", Scope.PAIR, Side.ABOVE, 0.95, None),
 )
 
@@ -253,6 +256,7 @@ _RECIPE = (
     Limit("coverage", Scope.SAMPLE, Side.BELOW, None, 0.3, Status.FAIL),
     Limit("n_cells", Scope.SAMPLE, Side.BELOW, 0.0, None),
     *_OBJECTS,
+    _UNREADABLE,
 )
 
 
@@ -337,6 +341,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "fraction_fragmented": Explanation(
         "many ids lie in several pieces",
         "Number the pieces apart, or stitch the segmentation again.",
+    ),
+    "unreadable_fraction": Explanation(
+        "pixels could not be read and were left out",
+        "Copy or export the image again; what is left was judged as if these pixels were NaN.",
     ),
     "correlation": Explanation(
         "two channels show nearly the same image",

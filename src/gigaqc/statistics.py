@@ -17,8 +17,10 @@ import numpy as np
 from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
+from gigaqc.io.filling import BadChunk
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
+from gigaqc.unreadable import Unreadable
 
 FORMAT = "gigaqc-statistics-2"
 
@@ -156,6 +158,8 @@ class Statistics:
     meta: Meta
     state: State
     objects: ObjectSums | None = None
+    unreadable: Unreadable | None = None
+    """Chunks that were left out (``on_error="mask"``); None where an error would have been one."""
 
     @property
     def channels(self) -> list[str]:
@@ -198,7 +202,10 @@ class Statistics:
             sizes={},
             source=None,
         )
-        return Statistics(meta, _placeless(self.state).merge(_placeless(other.state)))
+        state = _placeless(self.state).merge(_placeless(other.state))
+        known = [s.unreadable for s in (self, other) if s.unreadable is not None]
+        unreadable = known[0].merge(known[1]) if len(known) == 2 else next(iter(known), None)
+        return Statistics(meta, state, unreadable=unreadable)
 
     def __radd__(self, other: object) -> Statistics:
         return self if other == 0 else NotImplemented  # so that sum([...]) works
@@ -288,6 +295,7 @@ _CLASSES = {
         distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
         states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
         states.Artifacts, states.Outside, states.Tally, ObjectSums, Rows, Layout,
+        Unreadable, BadChunk,
     )
 }  # fmt: skip
 

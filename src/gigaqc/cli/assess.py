@@ -40,6 +40,13 @@ app = typer.Typer(
 )
 
 
+class OnError(enum.Enum):
+    """What becomes of a chunk that cannot be read."""
+
+    RAISE = "raise"
+    MASK = "mask"
+
+
 class Exit(enum.IntEnum):
     """What the exit status of a command says."""
 
@@ -76,6 +83,7 @@ class Judging:
     tissue: str | bool | None = None
     rules: str = "robust"
     tile: int = 512
+    on_error: OnError = OnError.RAISE
 
     def assess(self, image: xr.DataArray, name: str, *, progress: bool) -> gq.Assessment:
         """The verdict on an image; reads it."""
@@ -86,6 +94,7 @@ class Judging:
             tile=self.tile,
             progress=progress,
             name=name,
+            on_error=self.on_error.value,
         )
 
 
@@ -177,6 +186,13 @@ def assess(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that OUT already holds.")
     ] = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            help="What becomes of a chunk that cannot be read: an error, or its pixels are left "
+            "out, and the sample is flagged.",
+        ),
+    ] = OnError.RAISE,
     quiet: Quiet = False,
 ) -> None:
     """Judge images: write a page (HTML), a JSON file and a zarr store for each into OUT.
@@ -189,7 +205,7 @@ def assess(
     """
     with reported():
         reading = Reading(checked_dims(dims), channels, element, level)
-        judging = Judging(_tissue(tissue), _checked_rules(rules), tile)
+        judging = Judging(_tissue(tissue), _checked_rules(rules), tile, on_error)
         channel_names(channels)
         make_writable(out)
         samples = plan_samples(sources, out, element=element)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,25 @@ def direct(array: zarr.Array) -> ArrayLike:
         return array
     for name, read in (("zarr.json", _layout_3), (".zarray", _layout_2)):
         try:
+            stamp = _stamp(folder / name)
             metadata = json.loads((folder / name).read_bytes())
         except (OSError, ValueError):
             continue
         layout = read(metadata)
-        return array if layout is None else DirectArray(array, folder, layout)
+        return array if layout is None else DirectArray(array, folder, layout, name, stamp)
     return array
+
+
+def store_of(array: zarr.Array) -> str:
+    """The store of an array, in words."""
+    folder = _local_folder(array)
+    return str(array.store_path if folder is None else folder)
+
+
+def _stamp(file: Path | str) -> tuple[int, int]:
+    """What tells whether a file was written again."""
+    status = os.stat(file)
+    return status.st_mtime_ns, status.st_size
 
 
 def _local_folder(array: zarr.Array) -> Path | None:
@@ -76,11 +90,14 @@ class Layout:
 class DirectArray:
     """A zarr array whose chunks are files that one codec decodes."""
 
-    def __init__(self, array: zarr.Array, folder: Path, layout: Layout) -> None:
+    def __init__(
+        self, array: zarr.Array, folder: Path, layout: Layout, name: str, stamp: tuple[int, int]
+    ) -> None:
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
         self.ndim = len(self.shape)
         self._array, self._folder, self._layout = array, str(folder), layout
+        self._metadata, self._stamp = f"{folder}/{name}", stamp
         # zarr 2 may leave it open what a missing chunk holds; zarr gives 0 then.
         self._fill = 0 if array.fill_value is None else array.fill_value
 
@@ -112,8 +129,24 @@ class DirectArray:
         )
         return self._chunk(index)[within]
 
+    def _check(self) -> None:
+        """Refuse an array whose shape was changed: chunks that it lost would be taken for 0."""
+        stamp = _stamp(self._metadata)
+        if stamp == self._stamp:
+            return
+        metadata = json.loads(Path(self._metadata).read_bytes())
+        read = _layout_3 if "node_type" in metadata else _layout_2
+        shape = tuple(metadata["shape"])
+        if shape != self.shape or read(metadata) != self._layout:
+            raise ReadError(
+                f"{self._metadata}: the array was changed while it was read, its shape was "
+                f"{self.shape} and is {shape}"
+            )
+        self._stamp = stamp
+
     def _chunk(self, index: tuple[int, ...]) -> np.ndarray:
         layout = self._layout
+        self._check()
         try:
             with open(f"{self._folder}/{layout.file(index)}", "rb", buffering=0) as file:
                 stored = file.read()
