@@ -137,22 +137,12 @@ class Assessment:
 
         Tissue is left out where the rules find it in another way than it was found.
         """
-        import zarr
-
-        statistics = Statistics.load(path)
-        kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
-        if kept is None:
-            raise StatisticsError(
-                f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
-                "gq.assess(Statistics.load(path))."
-            )
-        chosen, provenance = Rules.of(rules), kept["provenance"]
-        tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
-        parameters = provenance["parameters"]
+        kept, chosen = kept_at(path), Rules.of(rules)
+        tissue, parameters = kept.tissue, kept.provenance["parameters"]
         if parameters["tissue_method"] not in (_MASK, chosen.tissue_method):
             # Found in another way than these rules ask for; to find it anew takes the pixels.
             tissue = parameters["tissue"] = None
-        return judged(statistics, tissue, chosen, kept["name"], provenance)
+        return judged(kept.statistics, tissue, chosen, kept.name, kept.provenance)
 
     def _repr_html_(self) -> str:
         from gigaqc.report import notebook_html
@@ -168,6 +158,31 @@ class Assessment:
         if len(bad) > 8:
             lines.append(f"  and {len(bad) - 8} more in .flags")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What `Assessment.save` kept: all that a verdict follows from."""
+
+    statistics: Statistics
+    tissue: TissueMask | None
+    name: str
+    provenance: dict[str, Any]
+
+
+def kept_at(path: str | os.PathLike[str]) -> Kept:
+    """Read what `Assessment.save` kept, without judging it."""
+    import zarr
+
+    statistics = Statistics.load(path)
+    kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
+    if kept is None:
+        raise StatisticsError(
+            f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
+            "gq.assess(Statistics.load(path))."
+        )
+    tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
+    return Kept(statistics, tissue, kept["name"], kept["provenance"])
 
 
 def assess(
@@ -257,7 +272,7 @@ def assess(
     if found is not None:
         wanted.append(found)
     plan = plan_scan(labelled, tissue=found is not None, labels=labels)
-    show = _interactive() if progress is None else progress
+    show = interactive() if progress is None else progress
     start = time.perf_counter()
     results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)
     seconds = time.perf_counter() - start
@@ -416,7 +431,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _interactive() -> bool:
+def interactive() -> bool:
     """Whether somebody watches: a terminal, or a notebook."""
     import sys
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import dask.base
@@ -17,9 +18,9 @@ logger = logging.getLogger("gigaqc")
 class _Bar(Callback):
     """Moves a rich bar by bytes: each reading task stands for its share of them."""
 
-    def __init__(self, progress: Any, task: Any, n_bytes: int) -> None:
+    def __init__(self, bar: Any, task: Any, n_bytes: int) -> None:
         super().__init__(start_state=self._begin, posttask=self._step)
-        self._progress, self._task, self._bytes = progress, task, n_bytes
+        self._progress, self._task, self._bytes = bar, task, n_bytes
         self._share = 0.0
 
     def _begin(self, graph: Any, state: Any) -> None:
@@ -41,23 +42,66 @@ def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
+    outer = _SAMPLES.get()
+    if outer is not None:  # a terminal shows one display at a time: this is a line of it
+        task = outer.add_task(label, total=n_bytes)
+        try:
+            with _Bar(outer, task, n_bytes):
+                yield
+        finally:
+            outer.remove_task(task)
+        return
+    with _bars() as progress, _Bar(progress, progress.add_task(label, total=n_bytes), n_bytes):
+        yield
+
+
+_SAMPLES: ContextVar[Any] = ContextVar("samples", default=None)
+
+
+def _bars() -> Any:
+    """Bars of bytes, and of samples where a task has no label of bytes."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
-        TransferSpeedColumn(), TimeRemainingColumn(),
+    class Amount(ProgressColumn):
+        """How many samples, or how many bytes and how fast."""
+
+        samples = MofNCompleteColumn()
+        size, speed = DownloadColumn(binary_units=True), TransferSpeedColumn()
+
+        def render(self, task: Any) -> Text:
+            if task.fields.get("samples"):
+                return self.samples.render(task)
+            return Text(" ").join([self.size.render(task), self.speed.render(task)])
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), Amount(), TimeRemainingColumn(),
+        transient=True,
     )  # fmt: skip
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task(label, total=n_bytes)
-        with _Bar(progress, task, n_bytes):
-            yield
+
+
+@contextlib.contextmanager
+def samples_shown(total: int, *, show: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar of samples, under which `shown` puts its own; gives what moves it by one."""
+    if not show:
+        yield lambda: None
+        return
+    with _bars() as progress:
+        task = progress.add_task("samples", total=total, samples=True)
+        token = _SAMPLES.set(progress)
+        try:
+            yield lambda: progress.advance(task)
+        finally:
+            _SAMPLES.reset(token)
 
 
 class _Steps(Callback):
@@ -96,7 +140,7 @@ def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[An
     client = _client()
     if client is not None:
         futures = client.compute(collections)
-        if show:
+        if show and _SAMPLES.get() is None:
             from distributed import progress
 
             progress(futures)
