@@ -59,14 +59,14 @@ def test_what_is_not_measured_sorts_last_either_way(visit: Any, variants: dict[s
 
 def test_filtering_by_name_and_verdict(visit: Any, variants: dict[str, Any]) -> None:
     page = visit("many").page
-    page.fill("#filter", "cd4")
+    page.fill("#channel-tools input[type=search]", "cd4")
     assert _first_column(page) == ["CD4", "CD45", "CD45RO"]
-    assert "3 of 41" in page.inner_text("#filter-count")
+    assert "3 of 41" in page.inner_text("#channel-tools output")
     assert page.locator("article.card:visible").count() == 3
-    page.fill("#filter", "FAIL")
+    page.fill("#channel-tools input[type=search]", "FAIL")
     table = variants["many"].channels
     assert _first_column(page) == list(table.index[table.status == "FAIL"])
-    page.fill("#filter", "")
+    page.fill("#channel-tools input[type=search]", "")
     assert len(_first_column(page)) == 41
 
 

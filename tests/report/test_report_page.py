@@ -140,7 +140,7 @@ def test_maps_of_any_shape(made: Any) -> None:
     assessment = made.fake(["DAPI"])
     assessment.tiles = assessment.tiles.expand_dims(z=2).isel(tile_x=[0] * 200)
     page = report.render(assessment)
-    assert "One square of a map stands for 4 \u00d7 4 of them." in page
+    assert "One square of a map stands for 4 \u00d7 4 of them: their mean" in page
 
 
 def test_unknown_columns_and_values_are_shown(made: Any) -> None:
