@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gigaqc.report.cohort import render_cohort, write_cohort_html
 from gigaqc.report.notebook import notebook_html
 from gigaqc.report.page import render
 from gigaqc.report.write import write_text
 
-__all__ = ["notebook_html", "render", "write_html"]
+__all__ = ["notebook_html", "render", "render_cohort", "write_cohort_html", "write_html"]
 
 
 def write_html(

@@ -17,6 +17,7 @@ from gigaqc import plot
 
 _THUMBNAIL_SIDE, _LEAST_SIDE = 256, 48
 _PAPER_DPI = 130
+_RASTER_DPI = 120  # of what is drawn as points in an SVG
 
 # Colours that a figure is drawn in and that its SVG then replaces by a variable, which follows the
 # reader's light or dark theme.
@@ -231,7 +232,7 @@ def themed_svg(draw: Callable[[Any], Any], width: float, height: float) -> str:
 def _svg_text(figure: Any, **options: Any) -> str:
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(stream, format="svg", metadata=nothing, dpi=200, **options)
+    figure.savefig(stream, format="svg", metadata=nothing, dpi=_RASTER_DPI, **options)
     return stream.getvalue()
 
 

@@ -190,7 +190,8 @@ def _gain(found: Any, known: Mapping[str, Link]) -> Section:
 def _plane(own: Any, dims: Sequence[Any], at: Mapping[Any, int], known: Mapping[str, Link]) -> Link:
     """What a plane is called: its channel, with a link, and its place along other axes."""
     others = [f"{d} {i}" for d, i in at.items() if d != "c"]
-    if "c" in dims and "c" in own.coords:
+    unnamed = "c" in own.coords and str(own["c"].item()) == "0"  # as a channel without a name is
+    if "c" in dims and "c" in own.coords and not unnamed:
         link = _link(known, str(own["c"].item()))
         if not others:
             return link
@@ -225,16 +226,21 @@ def _isnr(found: Any, known: Mapping[str, Link]) -> Section:
     caption = "One row a channel."
     if len(names) > _MOST_PICTURES:
         caption += f" Pictures are of the {_MOST_PICTURES} channels with the lowest iSNR."
-    exact = "every distinct value was counted" if found.attrs.get("exact") else (
-        f"histogram bins; they add up to {format_value(float(found['relative_error'].max()))} "
-        "to an iSNR, relative to it"
-    )  # fmt: skip
-    facts = (
-        Fact("Correction", text_of(found.attrs.get("correction", "unknown"))),
-        Fact("Exactness", exact),
-    )
+    caption += _isnr_exactness(found)
+    facts = (Fact("Correction", text_of(found.attrs.get("correction", "unknown"))),)
     table = Table(caption, head, tuple(rows), max(0, len(names) - _MOST_ROWS))
     return Section("isnr", "Image SNR", _ISNR_NOTE, facts, table, figures)
+
+
+def _isnr_exactness(found: Any) -> str:
+    if found.attrs.get("exact"):
+        return " Exact: every distinct value was counted."
+    errors = found["relative_error"].values
+    largest = float(np.max(errors, initial=0.0, where=np.isfinite(errors)))
+    return (
+        " Approximate: values were counted in bins, which changes an iSNR by up to "
+        f"{format_value(largest, 'fraction')}."
+    )
 
 
 def _clusters(found: Any) -> Section:
@@ -283,7 +289,7 @@ def _nuclei(image: Any, labels: Any, channel: Any = None, *, count: int | None) 
         channel = nuclear_channel(names) or 0
     uri = _drawn(
         lambda ax: plot.nuclei(image, labels, ax, channel=channel, count=count, numbers=False),
-        (7.6, 7.6),
+        (6.6, 6.6),
         photograph=True,
     )
     figure = Figure(uri, "Outlines of the nuclei over their channel", "Outlines", wide=True)

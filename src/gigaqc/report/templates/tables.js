@@ -5,9 +5,10 @@
 
   const key = (row, column, kind) => {
     const cell = row.cells[column];
+    if (!cell) return kind === "text" ? "" : NaN;  // a sample without numbers has an error instead
     if (kind === "text") return cell.textContent.trim();
     const order = cell.dataset.order;
-    if (order === "") return NaN;
+    if (!order) return NaN;
     if (order === "inf") return Infinity;
     return order === "-inf" ? -Infinity : Number(order);
   };
@@ -46,7 +47,7 @@
     const buttons = Array.from(tools.querySelectorAll("button[data-severities]"));
     const count = tools.querySelector("output");
     const found = Array.from(table.tHead.rows[0].cells, (head, i) => ("find" in head.dataset ? i : -1)).filter((i) => i >= 0);
-    const texts = rows.map((row) => found.map((i) => row.cells[i].textContent).join(" ").toLowerCase());
+    const texts = rows.map((row) => [...found.map((i) => row.cells[i]), ...row.querySelectorAll("td[data-find]")].map((cell) => cell.textContent).join(" ").toLowerCase());
     const noun = table.dataset.noun;
     const update = () => {
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
