@@ -96,11 +96,34 @@ class Assessment:
         """Whether nothing failed."""
         return self.status != Status.FAIL
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page; complete or absent."""
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        gain: Any = None,
+        isnr: Any = None,
+        clusters: Any = None,
+        nuclei: Any = None,
+    ) -> None:
+        """Write one self-contained page; complete or absent.
+
+        Parameters
+        ----------
+        path
+            The file; one that exists is replaced.
+        gain, isnr, clusters, nuclei
+            Other results of the image, each of which gets a section: what `gq.gain_map`, `gq.isnr`
+            and `gq.cluster_pixels` give, and ``(image, labels)``. What is shown of lazy ones is
+            computed now.
+
+        Raises
+        ------
+        ParameterError, WriteError
+            When a result is something else, or the file cannot be written.
+        """
         from gigaqc.report import write_html
 
-        write_html(self, path)
+        write_html(self, path, gain=gain, isnr=isnr, clusters=clusters, nuclei=nuclei)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what `to_dict` gives as JSON (NaN is null, infinities are strings)."""
