@@ -269,7 +269,7 @@ class Statistics:
             if group.attrs.get("format") != FORMAT:
                 raise ReadError(f"path: {str(source)!r} holds no statistics of gigaqc.")
             return _unpack(json.loads(str(group.attrs["tree"])), group)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, RuntimeError) as error:  # the last: codecs
             if isinstance(error, ReadError):
                 raise
             raise ReadError(
