@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
-    from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
+    from gigaqc.io import (
+        example_image,
+        list_images,
+        open_image,
+        open_labels,
+        write_image,
+        write_labels,
+    )
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -79,6 +86,7 @@ __all__ = [
     "dynamic_range",
     "equalize_histogram",
     "errors",
+    "example_image",
     "explain",
     "focus",
     "gain_map",
@@ -120,7 +128,14 @@ _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "
 _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
-    "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
+    "io": (
+        "example_image",
+        "list_images",
+        "open_image",
+        "open_labels",
+        "write_image",
+        "write_labels",
+    ),
     "noise": (
         "gain_map",
         "isnr",

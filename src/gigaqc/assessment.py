@@ -420,6 +420,6 @@ def _interactive() -> bool:
     """Whether somebody watches: a terminal, or a notebook."""
     import sys
 
-    if "ipykernel" in sys.modules:
+    if progress_bar.in_notebook():
         return True
     return bool(sys.stderr is not None and sys.stderr.isatty())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask.base
 import dask.config
 from dask.callbacks import Callback
+
+from gigaqc.representation import readable_bytes
 
 logger = logging.getLogger("gigaqc")
 
@@ -41,6 +44,11 @@ def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
+    if in_notebook():
+        with _NotebookBar(label, readable_bytes) as bar, _Bar(bar, None, n_bytes):
+            bar.update(None, total=n_bytes)
+            yield
+        return
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -58,6 +66,63 @@ def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
         task = progress.add_task(label, total=n_bytes)
         with _Bar(progress, task, n_bytes):
             yield
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    import sys
+
+    return "ipykernel" in sys.modules
+
+
+class _NotebookBar:
+    """A bar in a cell's output, gone at the end; rich's needs ipywidgets and leaves a gap.
+
+    It has the methods of rich's that are used here. What takes less than half a second has no bar.
+    """
+
+    def __init__(self, label: str, words: Callable[[float], str]) -> None:
+        self._label, self._words = label, words
+        self._done, self._total = 0.0, 0.0
+        self._handle: Any = None
+        self._start = time.monotonic()
+        self._next = self._start + 0.5
+
+    def __enter__(self) -> _NotebookBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            from IPython.display import HTML
+
+            self._handle.update(HTML(""))
+
+    def update(self, task: Any, *, total: float) -> None:
+        """Set how much there is."""
+        self._total = total
+
+    def advance(self, task: Any, by: float = 1) -> None:
+        """Note what was done, and show it five times a second."""
+        self._done += by
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 0.2
+        from IPython.display import HTML, display
+
+        said = HTML(self._html(now - self._start))
+        if self._handle is None:
+            self._handle = display(said, display_id=True)
+        else:
+            self._handle.update(said)
+
+    def _html(self, seconds: float) -> str:
+        left = seconds * (self._total - self._done) / max(self._done, 1e-9)
+        return (
+            f'<progress value="{self._done:.0f}" max="{max(self._total, 1):.0f}"></progress> '
+            f"{self._label}: {self._words(self._done)} of {self._words(self._total)}, "
+            f"{self._words(self._done / seconds)}/s, {max(left, 0):.0f} s left"
+        )
 
 
 class _Steps(Callback):
@@ -80,6 +145,10 @@ def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
     """Show a bar of tasks while the local scheduler computes, once or several times, inside."""
     if not show:
         yield
+        return
+    if in_notebook():
+        with _NotebookBar(label, lambda n: f"{n:,.0f}") as bar, _Steps(bar, None):
+            yield
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

@@ -28,6 +28,7 @@ from gigaqc.objects import as_labels, check_fit
 from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join, plan_groups
+from gigaqc.representation import readable_bytes
 from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
 from gigaqc.statistics import Meta, Part, State, Statistics
 
@@ -179,7 +180,7 @@ class LazyStatistics(DaskMethodsMixin):
         return mine + theirs
 
     def __repr__(self) -> str:
-        return f"LazyStatistics({', '.join(self.meta.channels)}; compute() gives the Statistics)"
+        return f"LazyStatistics of {self.meta}; compute() gives the Statistics"
 
 
 def _first(results: Sequence[Any]) -> Any:
@@ -408,8 +409,8 @@ class Plan:
                 self.image,
                 f"passes       {self.passes} (each chunk is read {self.passes}x)",
                 f"chunks       {self.chunks:,} in {self.groups:,} groups, {self.tasks:,} tasks",
-                f"bytes read   {_readable(self.bytes_read)} (decoded)",
-                f"a task holds {_readable(self.block_bytes)}",
+                f"bytes read   {readable_bytes(self.bytes_read)} (decoded)",
+                f"a task holds {readable_bytes(self.block_bytes)}",
             )
         )
 
@@ -473,7 +474,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
     extra += 0 if labels is None else as_labels(labels).nbytes
     return Plan(
-        image=f"{sizes}, {labelled.dtype}, {_readable(labelled.nbytes)}",
+        image=f"{sizes}, {labelled.dtype}, {readable_bytes(labelled.nbytes)}",
         passes=passes,
         chunks=math.prod(len(c) for c in labelled.chunks or ()),
         groups=len(groups),
@@ -481,11 +482,3 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
         bytes_read=passes * labelled.nbytes + extra,
         block_bytes=held,
     )
-
-
-def _readable(n: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024:
-            return f"{n:.4g} {unit}"
-        n /= 1024
-    return f"{n:.4g} TiB"

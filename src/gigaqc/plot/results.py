@@ -105,6 +105,9 @@ def summary(assessment: Any) -> Figure:
         below.set_xlabel("")
         if column:
             below.set_ylabel("")
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)  # a notebook shows what a cell returns, and would show what is open again
     return figure
 
 
@@ -353,11 +356,10 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
-    """A figure outside pyplot's list of open ones, so that a notebook shows it once."""
-    import matplotlib.pyplot  # noqa: F401  (registers how a notebook shows a Figure)
-    from matplotlib.figure import Figure
+    """A figure of pyplot's, which a notebook shows when the cell ends."""
+    import matplotlib.pyplot as plt
 
-    return Figure(figsize=size, layout="constrained")
+    return plt.figure(figsize=size, layout="constrained")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
