@@ -37,8 +37,8 @@ def test_statistics_show_a_row_a_channel() -> None:
     numbers = (first.min(), first.mean(), first.std(), first.max())
     assert cells_of(html)[0] == ["DNA", "1,024", *(f"{v:.4g}" for v in numbers)]
     assert [row[0] for row in cells_of(html)] == ["DNA", "CD3"]
-    assert "c 2 x y 32 x x 32, uint16" in html
-    assert repr(found).startswith("Statistics of c 2 x y 32 x x 32, uint16, channels DNA, CD3; ")
+    assert "c 2 × y 32 × x 32, uint16" in html
+    assert repr(found).startswith("Statistics of c 2 × y 32 × x 32, uint16, channels DNA, CD3; ")
     assert "2 images" in repr(found + found)
     assert "compute()" in repr(gq.scan(pixels))
 

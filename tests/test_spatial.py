@@ -103,9 +103,10 @@ def test_lists_of_layers_and_levels(sdata: Any) -> None:
             assert [level["image"].shape[1] for level in held[name].values()] == [90, 45, 22]
 
 
-def test_clusters_become_labels(sdata: Any) -> None:
+def test_clusters_become_labels(sdata: Any, caplog: pytest.LogCaptureFixture) -> None:
     image = PIXELS.astype("f4")
     gq.spatial.cluster_pixels(sdata, "one", "kinds", 3, method="kmeans", scale_factors=[2])
+    assert "no parent found" not in caplog.text
     found = gq.cluster_pixels(image, 3, method="kmeans")
     for held in (sdata, again(sdata)):
         labels = pixels_of(held["kinds"])

@@ -470,7 +470,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     values = max(math.prod(r.size for r in g.runs) for g in groups) * labelled.sizes["c"]
     # Codes or values in float64 beside the block, and decoding's own copy.
     held = values * (2 * labelled.dtype.itemsize + 2 if integers else 16 + labelled.dtype.itemsize)
-    sizes = " x ".join(f"{d} {n:,}" for d, n in labelled.sizes.items())
+    sizes = " × ".join(f"{d} {n:,}" for d, n in labelled.sizes.items())
     extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
     extra += 0 if labels is None else as_labels(labels).nbytes
     return Plan(

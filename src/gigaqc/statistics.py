@@ -56,7 +56,7 @@ class Meta:
     source: str | None = None
 
     def __str__(self) -> str:
-        sizes = " x ".join(f"{d} {n:,}" for d, n in self.sizes.items())
+        sizes = " × ".join(f"{d} {n:,}" for d, n in self.sizes.items())
         what = sizes or f"{self.pooled} images"
         return f"{what}, {self.dtype}, channels {names(self.channels)}"
 

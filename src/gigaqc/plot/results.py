@@ -208,7 +208,7 @@ def correlation(
     matrix = results if isinstance(results, xr.DataArray) else results.correlation
     names = _names(matrix)
     values = np.asarray(matrix.values, dtype=np.float64)
-    side = float(np.clip(1.8 + 0.3 * len(names), 3.0, 14.0))
+    side = float(np.clip(1.8 + 0.22 * len(names), 3.0, 14.0))
     ax = new_axes(ax, (side + 0.8, side))
     image = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
     labels = [label_of(n) for n in names]

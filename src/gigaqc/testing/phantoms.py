@@ -1,9 +1,9 @@
 """Phantoms: images of which the right answer is known.
 
-A phantom starts as `poisson`, `gaussian`, `tissue` or `nuclei`. What happens in the specimen or the optics
-(`striped`, `defocused`) changes the expected image and draws the noise again; what happens in the
-detector (`hot_pixels`, `clipped`, `dead_block`) or between channels (`spilled`) changes the pixels.
-So optics come first:
+A phantom starts as `poisson`, `gaussian`, `tissue` or `nuclei`. What happens in the specimen or the
+optics (`striped`, `defocused`) changes the expected image and draws the noise again; what happens
+in the detector (`hot_pixels`, `clipped`, `dead_block`) or between channels (`spilled`) changes the
+pixels. So optics come first:
 
 >>> phantom = hot_pixels(striped(tissue((256, 256)), amplitude=4), count=20, excess=300)
 >>> pixels, truth = phantom
