@@ -20,6 +20,7 @@ LEVELS = {
     "backend": 0.5,
     "grid": 0.5,
     "machine": 0.5,
+    "representation": 0.5,
     "settling": 0.6,
     "kernels": 1,
     "polygons": 1.1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +187,8 @@ def add(
         store = Path(str(sdata.path))
         _write(store, kind, names, images, form.factors, systems)
         sdata.write_consolidated_metadata()
-        written = _spatialdata().read_zarr(store, selection=(kind,), on_bad_files="warn")
+        with _without_parents():
+            written = _spatialdata().read_zarr(store, selection=(kind,), on_bad_files="warn")
         elements = [written[name] for name in names]
     else:
         elements = [
@@ -197,6 +200,22 @@ def add(
         if name in held:
             del held[name]
         held[name] = element
+
+
+@contextlib.contextmanager
+def _without_parents() -> Iterator[None]:
+    """Labels of spatialdata have no image that they lie in, which ome-zarr warns of for each."""
+    said = "no parent found"
+    logger = logging.getLogger("ome_zarr.reader")
+
+    def kept(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(said)
+
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)
 
 
 def _parsed(
