@@ -60,6 +60,7 @@ LEVELS = {
     "tables": 6,
     "report": 6,
     "assessment": 7,
+    "cohort": 7.5,
     "spatial": 8,
     "testing": 8,
     "": 9,  # gigaqc itself: the public names

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
+    from gigaqc.cohort import Cohort, assess_batch
     from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
     from gigaqc.noise import (
         gain_map,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assessment",
+    "Cohort",
     "PixelClusters",
     "PixelModel",
     "Rules",
@@ -74,6 +76,7 @@ __all__ = [
     "acquisition_artifacts",
     "arcsinh",
     "assess",
+    "assess_batch",
     "channel_correlation",
     "choose_n_clusters",
     "cluster_pixels",
@@ -124,6 +127,7 @@ _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "
 _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
+    "cohort": ("Cohort", "assess_batch"),
     "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
     "noise": (
         "gain_map",

@@ -96,11 +96,34 @@ class Assessment:
         """Whether nothing failed."""
         return self.status != Status.FAIL
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page; complete or absent."""
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        gain: Any = None,
+        isnr: Any = None,
+        clusters: Any = None,
+        nuclei: Any = None,
+    ) -> None:
+        """Write one self-contained page; complete or absent.
+
+        Parameters
+        ----------
+        path
+            The file; one that exists is replaced.
+        gain, isnr, clusters, nuclei
+            Other results of the image, each of which gets a section: what `gq.gain_map`, `gq.isnr`
+            and `gq.cluster_pixels` give, and ``(image, labels)``. What is shown of lazy ones is
+            computed now.
+
+        Raises
+        ------
+        ParameterError, WriteError
+            When a result is something else, or the file cannot be written.
+        """
         from gigaqc.report import write_html
 
-        write_html(self, path)
+        write_html(self, path, gain=gain, isnr=isnr, clusters=clusters, nuclei=nuclei)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what `to_dict` gives as JSON (NaN is null, infinities are strings)."""
@@ -139,22 +162,12 @@ class Assessment:
 
         Tissue is left out where the rules find it in another way than it was found.
         """
-        import zarr
-
-        statistics = Statistics.load(path)
-        kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
-        if kept is None:
-            raise StatisticsError(
-                f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
-                "gq.assess(Statistics.load(path))."
-            )
-        chosen, provenance = Rules.of(rules), kept["provenance"]
-        tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
-        parameters = provenance["parameters"]
+        kept, chosen = kept_at(path), Rules.of(rules)
+        tissue, parameters = kept.tissue, kept.provenance["parameters"]
         if parameters["tissue_method"] not in (_MASK, chosen.tissue_method):
             # Found in another way than these rules ask for; to find it anew takes the pixels.
             tissue = parameters["tissue"] = None
-        return judged(statistics, tissue, chosen, kept["name"], provenance)
+        return judged(kept.statistics, tissue, chosen, kept.name, kept.provenance)
 
     def _repr_html_(self) -> str:
         from gigaqc.report import notebook_html
@@ -170,6 +183,31 @@ class Assessment:
         if len(bad) > 8:
             lines.append(f"  and {len(bad) - 8} more in .flags")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What `Assessment.save` kept: all that a verdict follows from."""
+
+    statistics: Statistics
+    tissue: TissueMask | None
+    name: str
+    provenance: dict[str, Any]
+
+
+def kept_at(path: str | os.PathLike[str]) -> Kept:
+    """Read what `Assessment.save` kept, without judging it."""
+    import zarr
+
+    statistics = Statistics.load(path)
+    kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
+    if kept is None:
+        raise StatisticsError(
+            f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
+            "gq.assess(Statistics.load(path))."
+        )
+    tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
+    return Kept(statistics, tissue, kept["name"], kept["provenance"])
 
 
 def assess(

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask.base
@@ -14,7 +14,7 @@ import dask.config
 from dask.callbacks import Callback
 from dask.utils import format_bytes
 
-from gigaqc.meters import Meter, in_notebook, metered
+from gigaqc.meters import Meter, in_notebook, metered, outermost
 
 logger = logging.getLogger("gigaqc")
 
@@ -78,6 +78,16 @@ def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
         contextlib.nullcontext() if meter is None else _Steps(meter),
     ):
         yield
+
+
+@contextlib.contextmanager
+def samples_shown(total: int, *, show: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar of samples, under which others show theirs; gives what moves it by one."""
+    if not show:
+        yield lambda: None
+        return
+    with outermost("samples", total) as meter:
+        yield lambda: meter.advance(1)
 
 
 def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[Any, ...]:

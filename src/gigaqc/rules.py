@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -161,6 +161,29 @@ class Rules:
         if isinstance(rules, os.PathLike) or str(rules).endswith(".toml"):
             return cls.load(rules)
         return cls.named(str(rules))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for a file; `from_dict` brings them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Rules:
+        """The rules that `to_dict` gave."""
+        limits = tuple(
+            Limit(
+                m["metric"],
+                Scope(m["scope"]),
+                Side(m["side"]),
+                None if m["warn"] is None else float(m["warn"]),
+                None if m["fail"] is None else float(m["fail"]),
+                None if m["when_nan"] is None else Status(m["when_nan"]),
+            )
+            for m in held["limits"]
+        )
+        return cls(
+            held["name"], limits, held["tissue_method"], float(held["min_coverage"]),
+            dict(held["options"]),
+        )  # fmt: skip
 
     def for_scope(self, scope: Scope) -> list[Limit]:
         """Limits that judge this scope."""

@@ -159,12 +159,10 @@ class Profile:
         return Profile(self.n, total, replace(self.squares, values=squares))
 
     def merge(self, other: Profile) -> Profile:
-        both = self.squares is not None and other.squares is not None
-        return Profile(
-            merge_counts(self.n, other.n),
-            self.total.merge(other.total),
-            self.squares.merge(other.squares) if both else None,
-        )
+        squares = None
+        if self.squares is not None and other.squares is not None:
+            squares = self.squares.merge(other.squares)
+        return Profile(merge_counts(self.n, other.n), self.total.merge(other.total), squares)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def integer_tables(kernel: Callable, codes: Any, bias: int, parts: int) -> list[
     tile_table = np.zeros((6, *tiles), "i8")
     tile_table[5] = -1
     tables = [
-        histogram, np.zeros((2, height), "i8"), np.zeros((2, width), "i8"), tile_table,
+        histogram, np.zeros((2, height), "i8"), np.zeros(width, "i8"), tile_table,
         np.zeros((2, lines[2][-1] + 1, lines[3].size - 1), "i8"), np.zeros(2, "i8"),
         np.zeros((4, *tiles)), np.zeros((2, 131072), "i4"), excess,
     ]  # fmt: skip

@@ -114,6 +114,15 @@ def list_images(source: Any) -> list[str]:
     return _reader(source)[0].images()
 
 
+def meant_images(source: Any) -> list[str | None]:
+    """Which images a source stands for where none is named, for ``element=`` of `open_image`.
+
+    ``[None]`` where `open_image` opens one without a name, else the names of all.
+    """
+    reader, _ = _reader(source)
+    return [None] if reader.default() is not None else [*reader.images()] or [None]
+
+
 def open_labels(source: Any, *, element: str | None = None, level: int = 0) -> xr.DataArray:
     """Open a label image lazily: integers, no ``c``, 0 is background.
 

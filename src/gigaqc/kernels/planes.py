@@ -103,7 +103,7 @@ def integer_plane(
         tile_table[:4] += np.stack(sums).astype("i8")
         tile_table[4:] = at_largest, largest
     if parts & COLUMNS:
-        column_table += to_host(xp.stack([xp.sum(values, axis=0), xp.sum(squares, axis=0)]))
+        column_table += to_host(xp.sum(values, axis=0))
         cell_table[1] += cells.of(values).astype("i8")
     if parts & PAIRS:
         for k, (first, second) in enumerate(_neighbours(values)):
