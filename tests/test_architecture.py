@@ -25,6 +25,7 @@ LEVELS = {
     "polygons": 1.1,
     "image": 1.2,
     "io": 2,
+    "sdata": 2,
     "distribution": 2,
     "states": 2.1,
     "objectsums": 2.1,
