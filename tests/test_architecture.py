@@ -26,6 +26,7 @@ LEVELS = {
     "polygons": 1.1,
     "image": 1.2,
     "io": 2,
+    "sdata": 2,
     "distribution": 2,
     "states": 2.1,
     "unreadable": 2.1,

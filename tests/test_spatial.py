@@ -17,7 +17,8 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ElementError, ParameterError, WriteError
 from gigaqc.image import as_image
-from gigaqc.spatial.elements import Form, add, as_json, transformations_of
+from gigaqc.sdata import transformations_of
+from gigaqc.spatial.elements import Form, add, as_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies
 
