@@ -116,15 +116,21 @@ html_math_renderer = "mathml"
 html_theme_options = {
     "logo": {"text": "gigaqc"},
     "show_toc_level": 2,
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
+    "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"changelog": [], "contributing": []}
+# Pages without others below them need no column for these.
+html_sidebars = {
+    name: []
+    for name in ("quickstart", "scaling", "performance", "segmentation", "design", "contributing")
+} | {"changelog": [], "cli": []}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -20,9 +20,11 @@ import gigaqc as gq
 
 _ROOMS = {
     "assessment": "Verdict",
+    "cohort": "Verdict",
     "rules": "Verdict",
     "scanning": "One read: statistics",
     "statistics": "One read: statistics",
+    "planning": "One read: statistics",
     "io": "Reading and writing",
     "quality": "Metrics",
     "noise": "Noise",
@@ -136,7 +138,9 @@ def notebooks(source: Path, target: Path, executed: bool) -> str:
             shutil.copyfile(path, copy)
     lines = ["# Notebooks", ""]
     if not found:
-        return "\n".join([*lines, "This copy of the documentation was built without notebooks.", ""])
+        return "\n".join(
+            [*lines, "This copy of the documentation was built without notebooks.", ""]
+        )
     lines += [
         "Each answers one question on real data. They lie in `notebooks/` and are run by the tests."
         + ("" if executed else " Here they are shown without their results."),

@@ -157,8 +157,8 @@ class Statistics:
     --------
     >>> import numpy as np, gigaqc as gq
     >>> s = gq.scan(np.arange(12, dtype="u2").reshape(3, 4)).compute()
-    >>> float(gq.quantile(s, 0.5))
-    5.5
+    >>> gq.quantile(s, 0.5).values.tolist()
+    [5.5]
     """
 
     meta: Meta

@@ -112,8 +112,8 @@ def gain_map(
     once more from a temporary store, which is removed afterwards, also after an error. The numbers
     need the maps of a plane at once, about 40 bytes a pixel.
 
-    MAD of integers is quantised, and its bins of equal width often leave few for the fit:
-    ``docs/metrics/gain.md`` compares both on simulated cameras; prefer ``"variance"`` for clean
+    MAD of integers is quantised, and its bins of equal width often leave few for the fit: the page
+    of the documentation on gain compares both on simulated cameras; prefer ``"variance"`` for clean
     series.
     A scene that moves, or light that flickers, adds variance that is not counted in electrons.
 
