@@ -159,10 +159,12 @@ class Profile:
         return Profile(self.n, total, replace(self.squares, values=squares))
 
     def merge(self, other: Profile) -> Profile:
-        squares = None
-        if self.squares is not None and other.squares is not None:
-            squares = self.squares.merge(other.squares)
-        return Profile(merge_counts(self.n, other.n), self.total.merge(other.total), squares)
+        mine, theirs = self.squares, other.squares
+        return Profile(
+            merge_counts(self.n, other.n),
+            self.total.merge(other.total),
+            None if mine is None or theirs is None else mine.merge(theirs),
+        )
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Request:
         return layout_of(self.dtype) is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a block lies: its first t, z, y, x, and which of its four sides have a neighbour."""
 
