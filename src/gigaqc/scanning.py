@@ -220,7 +220,9 @@ class _Scan:
     def request(self) -> Request:
         sides = (self.image.sizes["y"], self.image.sizes["x"])
         cell = max(1, math.ceil(max(sides) / THUMBNAIL_SIDE))
-        return Request(self.parts, int(self.tile), cell, np.dtype(self.image.dtype))
+        return Request(
+            self.parts, int(self.tile), cell, np.dtype(self.image.dtype), excluding=self.guard
+        )
 
     @property
     def twice(self) -> bool:

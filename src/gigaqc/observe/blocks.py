@@ -36,6 +36,8 @@ class Request:
     tile: int
     cell: int
     dtype: np.dtype
+    excluding: bool = False
+    """Whether pixels of other blocks may be excluded, though none of a block is."""
 
     @property
     def integers(self) -> bool:

@@ -75,7 +75,7 @@ def _observe_integers(
     starts, kept = zip(*counts, strict=True)
     state = _assemble(
         tables, CodeHistogram(bias, starts, kept), tallies, shift + bias, request,
-        complete=masks is None,
+        complete=masks is None and not request.excluding,
     )  # fmt: skip
     if masks is not None:
         state = replace(state, outside=states.Outside(np.array(outside).T))
