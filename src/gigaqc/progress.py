@@ -96,11 +96,15 @@ def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[An
     client = _client()
     if client is not None:
         futures = client.compute(collections)
-        if show:
-            from distributed import progress
+        try:
+            if show:
+                from distributed import progress
 
-            progress(futures)
-        return tuple(client.gather(futures))
+                progress(futures)
+            return tuple(client.gather(futures))
+        except BaseException:
+            client.cancel(futures)  # a traceback that is kept would keep the cluster at work
+            raise
     with shown(label, n_bytes, show=show):
         return dask.base.compute(*collections)
 
