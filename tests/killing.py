@@ -22,19 +22,22 @@ WORKERS = 2
 
 
 class Killer(SchedulerPlugin):
-    """Counts tasks that are done, and kills the worker that did the one with a chosen number."""
+    """Counts tasks that are done, and kills the worker that did the one with a chosen number.
+
+    Of tasks in whose key `within` occurs.
+    """
 
     name = "killer"
 
-    def __init__(self, pids: dict[str, int], at: int) -> None:
-        self._pids, self._at = pids, at
+    def __init__(self, pids: dict[str, int], at: int, within: str) -> None:
+        self._pids, self._at, self._within = pids, at, within
         self.done = 0
         self.killed: str | None = None
 
     def transition(
         self, key: Any, start: str, finish: str, *_: Any, worker: str | None = None, **__: Any
     ) -> None:
-        if (start, finish) != ("processing", "memory"):
+        if (start, finish) != ("processing", "memory") or self._within not in str(key):
             return
         self.done += 1
         if self.done == self._at and worker is not None:
@@ -63,10 +66,10 @@ class Cluster:
         self.client.wait_for_workers(WORKERS, timeout=60)
 
     @contextlib.contextmanager
-    def killing(self, at: int) -> Iterator[Killer]:
+    def killing(self, at: int, within: str = "") -> Iterator[Killer]:
         """Within this context the worker that does the task number `at` is killed; 0 for none."""
         self.fill()
-        killer = Killer(self.client.run(os.getpid), at)
+        killer = Killer(self.client.run(os.getpid), at, within)
         self.scheduler.add_plugin(killer)
         try:
             yield killer
