@@ -94,11 +94,15 @@ def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[An
             results = dask.base.compute(*collections)
     else:
         futures = client.compute(collections)
-        if show:
-            from distributed import progress
+        try:
+            if show:
+                from distributed import progress
 
-            progress(futures)
-        results = tuple(client.gather(futures))
+                progress(futures)
+            results = tuple(client.gather(futures))
+        except BaseException:
+            client.cancel(futures)  # a traceback that is kept would keep the cluster at work
+            raise
     seconds = time.perf_counter() - start
     logger.info("%s: %s in %.2f s", label, readable_bytes(n_bytes), seconds)
     return results

@@ -28,7 +28,7 @@ from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import memory_of_a_process, threads_of_a_process
 from gigaqc.passes import GROUP_VALUES
-from gigaqc.scratch import Bands, Scratch
+from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
     PlaceStates,
     Reading,
@@ -359,15 +359,15 @@ def _by_store(
             nodes[key] = Task(key, _laid_down, *laid_down, *map(TaskRef, reading.outside))
             written.append(key)
         complete: Key = (f"{name}-complete", *place.index)
-        nodes[complete] = Task(complete, nothing, *map(TaskRef, written))
+        nodes[complete] = Task(complete, _all, *map(TaskRef, written))
         made: list[Key] = []
         for b, band in enumerate(slab.bands):
             key = (f"{name}-band", *place.block(first + b))
-            read = (work, band, plan.times, scratch, TaskRef(bands), TaskRef(complete))
+            read = (work, band, plan.times, scratch, TaskRef(complete))
             nodes[key] = Task(key, _of_bands, *read)
             made.append(key)
         closed: Key = (f"{name}-closed", *place.index)
-        nodes[closed] = Task(closed, _closed, scratch, TaskRef(bands), *map(TaskRef, made))
+        nodes[closed] = Task(closed, _closed, scratch, TaskRef(complete), *map(TaskRef, made))
         for b, key in enumerate(made):
             index = place.block(first + b)
             keys[index] = (f"{name}-frames", *index)
@@ -385,27 +385,35 @@ def _opened(
     *_: Any,
 ) -> Bands:
     folder = scratch.open()
-    with scratch.cleaned(folder):
+    with scratch.cleaned([folder]):
         longest = max(time.size for time in times)
         return Bands.create(folder, shape, dtype, len(times), longest, height)
 
 
 def _laid_down(
     reading: Reading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
-) -> None:
-    """Write consecutive frames of a place."""
-    with scratch.cleaned(bands.folder):
+) -> Bands:
+    """Write consecutive frames of a place, and say where.
+
+    After a worker was lost a place may be opened again, and has frames in two folders then.
+    """
+    with scratch.cleaned([bands.folder]):
         bands.write(number, to_host(_blocks(reading, given, frames)[0]))
+    return bands
+
+
+def _all(*written: Bands) -> tuple[Bands, ...]:
+    return written
 
 
 def _of_bands(
-    work: _Work, rows: slice, times: Sequence[Run], scratch: Scratch, bands: Bands, *_: Any
+    work: _Work, rows: slice, times: Sequence[Run], scratch: Scratch, written: tuple[Bands, ...]
 ) -> PlaceStates:
-    with scratch.cleaned(bands.folder):
-        lengths = [time.size for time in times]
-        block = _together(bands.read(rows, lengths), len(times), work.frames)
+    with scratch.cleaned([bands.folder for bands in written]):
+        frames = read_rows(written, rows, [time.size for time in times])
+        block = _together(frames, len(times), work.frames)
         return work.states([block], (1,) * (block.ndim - 1))
 
 
-def _closed(scratch: Scratch, bands: Bands, *_: Any) -> None:
-    scratch.close(bands.folder)
+def _closed(scratch: Scratch, written: tuple[Bands, ...], *_: Any) -> None:
+    scratch.close({bands.folder for bands in written})

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gigaqc.errors import WriteError
 from gigaqc.io.location import is_zarr, locate
@@ -31,6 +32,26 @@ def staged(targets: Sequence[Path], inside: Path | None = None) -> Iterator[list
     finally:
         for path in partial:
             remove(path)
+
+
+class StagedArray:
+    """A zarr array in a local store that is written to as long as the store is there.
+
+    Tasks that are running when a run is interrupted go on for a while, and what they write would
+    bring a part of a removed store back.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        folder = Path(array.store.root, array.path)
+        self._metadata = folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __setitem__(self, place: Any, block: Any) -> None:
+        if not self._metadata.exists():
+            folder = str(self._metadata.parent)
+            raise WriteError(f"path: {folder!r} was removed while it was written to; run again.")
+        self._array[place] = block
 
 
 def remove(path: Path) -> None:

@@ -24,7 +24,7 @@ from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names
 from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
-from gigaqc.io.staging import checked_target, remove, staged
+from gigaqc.io.staging import StagedArray, checked_target, remove, staged
 from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
@@ -296,9 +296,10 @@ def _store_level(
     dims: Sequence[Any],
     chunks: tuple[int, ...] | None = None,
 ) -> None:
-    array = new_array(group, name, level, dims, chunks)
+    made = new_array(group, name, level, dims, chunks)
+    array: Any = StagedArray(made)
     # Blocks that cover whole chunks, so that no two tasks write to one.
-    blocks = level.rechunk(array.chunks)
+    blocks = level.rechunk(made.chunks)
     stored = da.store(blocks, array, lock=False, return_stored=False, compute=False)
     in_strips(stored).compute()
 
