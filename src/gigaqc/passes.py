@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 from dask._task_spec import (
     Alias,
-    DataNode,
     GraphNode,
     List,
     Task,
@@ -32,8 +31,8 @@ from dask.typing import Key
 from gigaqc.backend import to_host
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
-from gigaqc.io.direct import direct
 from gigaqc.observe import SMALLEST_SIDE, Place
+from gigaqc.reading import Arrays, Reads, begin
 from gigaqc.settling import when_done
 
 FAN_IN = 8  # states that one merge takes
@@ -76,7 +75,7 @@ class Pass:
     def build(self) -> Delayed:
         """The joined result, lazily."""
         groups = plan_groups(self.image, self.smallest)
-        nodes, keys = self.observe_tasks(groups)
+        nodes, keys, source = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
         last = merge_tree(self.name, keys, nodes)
@@ -84,15 +83,18 @@ class Pass:
         nodes[root] = (
             Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
         )
+        source.expected_in(nodes)
         return promise(root, nodes, self.after)
 
-    def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
-        """Tasks that read and observe, and the key of each group's."""
+    def observe_tasks(
+        self, groups: Sequence[Group]
+    ) -> tuple[dict[Key, GraphNode], list[Key], Reads]:
+        """Tasks that read and observe, the key of each group's, and what is read."""
         image, mask = self.image, self.mask
         table, source = owned(image.data, self.name, self.after)
         if mask is not None:
             mask_table, more = owned(mask.data, self.name + "-mask", self.after)
-            source |= more
+            source.add(more)
         keys: list[Key] = [(f"{self.name}-observe", *g.index) for g in groups]
         pixels = [Pieces.of(image, table, g) for g in groups]
         masks = [None if mask is None else Pieces.of(mask, mask_table, g) for g in groups]
@@ -108,7 +110,7 @@ class Pass:
                 keys[k], _observe_group, reading, len(arguments), *arguments, *refs
             )
         add_needed(nodes, source)
-        return nodes, keys
+        return nodes, keys, source
 
     def _join_planes(
         self, groups: Sequence[Group], keys: Sequence[Key], nodes: dict[Key, GraphNode]
@@ -194,9 +196,7 @@ def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
     return Group((t, z, y, x), chosen, place)
 
 
-def owned(
-    array: Any, name: str, after: tuple[Delayed, ...]
-) -> tuple[np.ndarray, dict[Key, GraphNode]]:
+def owned(array: Any, name: str, after: tuple[Delayed, ...]) -> tuple[np.ndarray, Reads]:
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
@@ -206,9 +206,9 @@ def owned(
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
     fresh: dict[Key, Any] = {key: _renamed(key, name) for key in graph}
     nodes: dict[Key, GraphNode] = {}
-    arrays: dict[int, Any] = {}
+    arrays = Arrays.of(graph)
     for key, given in graph.items():
-        node = _reading_directly(given, arrays)
+        node = arrays.read_directly(given)
         if node.dependencies or not after:
             nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
         else:
@@ -217,28 +217,7 @@ def owned(
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
         table[index] = fresh[array.name, *index]
-    return table, nodes
-
-
-def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
-    """The same where a zarr array that a task reads from is decoded without zarr's pipeline.
-
-    `arrays` keeps what was found for each array, which many tasks share.
-    """
-    if isinstance(node, DataNode):
-        value = node.value
-        if type(value).__module__.partition(".")[0] != "zarr":
-            return node
-        if id(value) not in arrays:
-            arrays[id(value)] = direct(value) if hasattr(value, "chunks") else value
-        return DataNode(node.key, arrays[id(value)])
-    if type(node) is Task and any(isinstance(a, DataNode) for a in node.args):
-        arguments = [
-            _reading_directly(a, arrays) if isinstance(a, DataNode) else a for a in node.args
-        ]
-        if any(a is not b for a, b in zip(arguments, node.args, strict=True)):
-            return Task(node.key, node.func, *arguments, **node.kwargs)
-    return node
+    return table, Reads(nodes, arrays.stores)
 
 
 def _renamed(key: Key, name: str) -> Key:
@@ -349,6 +328,7 @@ class Source:
     ) -> None:
         self._nodes, self._values = inside, dict(values)
         self._uses = count_users([wanted], inside)
+        begin(inside.values())
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""

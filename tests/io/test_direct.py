@@ -105,7 +105,6 @@ def test_what_is_not_known_is_left_to_zarr(tmp_path: Path) -> None:
         options = {"shape": (8, 8), "chunks": (4, 4), "dtype": "u2"} | options
         return filled(zarr.create_array(tmp_path / name, **options), leave=False)
 
-    agree(create("shards", shards=(8, 8)), expect_direct=False)
     agree(create("two", compressors=[GzipCodec(), ZstdCodec()]), expect_direct=False)
     agree(create("transposed", filters=[TransposeCodec(order=(1, 0))]), expect_direct=False)
     v2 = {"zarr_format": 2, "compressors": None}
