@@ -75,7 +75,7 @@ def test_array_with_the_stores_own_chunks(tmp_path: Path, zarr_format: int) -> N
     image = open_image(path, channels=["DNA", "CD3"])
     assert image.dims == ("c", "y", "x")
     assert list(image.c.values) == ["DNA", "CD3"]
-    assert image.data.chunksize == (1, 64, 64)
+    assert image.data.chunksize == (1, 32, 32)
     assert image.attrs == {"source": str(path), "element": "a"}
     np.testing.assert_array_equal(image.values, PIXELS)
     assert list_images(path) == ["a"]

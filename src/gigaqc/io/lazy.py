@@ -19,7 +19,7 @@ import xarray as xr
 
 from gigaqc.errors import ImageError, ParameterError, ReadError
 from gigaqc.image import DIMS, check_channels, check_dtype, parse_dims
-from gigaqc.io.seen import ChunkError, unseen
+from gigaqc.io.seen import ChunkError, portable, unseen
 
 _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
@@ -91,12 +91,16 @@ class LazyArray:
         spans = tuple(
             slice(int(k), int(k) + 1) if isinstance(k, (int, np.integer)) else k for k in key
         )
+        failed: ReadError | None = None
         try:
             block = self._read(spans)
         except (MemoryError, ImportError):
             raise
         except Exception as error:
-            raise self._explained(spans, error) from error
+            failed, cause = self._explained(spans, error), portable(error)
+        if failed is not None:
+            # Not where it was caught: what dask sends home holds all errors that led to this one.
+            raise failed from cause
         dropped = tuple(i for i, k in enumerate(key) if isinstance(k, (int, np.integer)))
         return block.squeeze(dropped) if dropped else block
 

@@ -163,9 +163,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 def no_permission(location: Location) -> ReadError:
     """Return the error for a source that may not be read."""
-    return ReadError(
-        f"source: no permission to read {location.given!r}; ask its owner, or change its mode."
-    )
+    cure = "ask its owner, or change its mode"
+    if not location.local:
+        cure = "check the credentials in your environment, or pass them as storage_options="
+    return ReadError(f"source: no permission to read {location.given!r}; {cure}.")
 
 
 def _unreachable(location: Location, error: Exception) -> ReadError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gigaqc.errors import ParameterError, ReadError
 from gigaqc.io.direct import direct
 from gigaqc.io.lazy import RawImage, grouped_in_shards
-from gigaqc.io.location import Location, natural_key, stem
+from gigaqc.io.location import Location, locate, natural_key, no_permission, stem
 from gigaqc.io.units import in_one_unit
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _opened(source: Any, name: str) -> Any:
         assert error is not None
         raise error
     except PermissionError as error:
-        raise ReadError(f"source: no permission to read {name!r}; change its mode.") from error
+        raise no_permission(source if isinstance(source, Location) else locate(name)) from error
     except Exception as error:
         raise ReadError(
             f"{name}: neither a zarr array nor a group that can be opened "

@@ -24,8 +24,8 @@ from zarr.core.sync import sync
 from gigaqc.io.ahead import Ahead
 from gigaqc.io.direct import BlockArray
 from gigaqc.io.layout import Index, Layout, Part
-from gigaqc.io.seen import ChunkError
-from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass, told
+from gigaqc.io.seen import ChunkError, told
+from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
 
 if TYPE_CHECKING:
     import zarr
@@ -99,19 +99,21 @@ class RemoteArray(BlockArray):
         self._ahead.begin([tuple((s.start, s.stop) for s in spans)])
 
     def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
-        stored = self._taken(part)
+        stored: list[Any] | None = None
         for k, index in enumerate(part.chunks):
             for attempt in itertools.count(1):
-                if stored[k] is None:
-                    yield index, self._missing()
-                    break
                 try:
-                    chunk = self._layout.decoded(stored[k])
+                    stored = self._taken(part) if stored is None else stored
+                    chunk = (
+                        self._missing() if stored[k] is None else self._layout.decoded(stored[k])
+                    )
+                except ChunkError:
+                    raise
                 except Exception as error:
                     if attempt == DECODES:
-                        raise self._undecodable(index, stored[k], error) from error
+                        raise self._undecodable(part, index, error) from None
                     self._entries.pop(part.key, None)
-                    stored = self._taken(part)
+                    stored = None
                 else:
                     yield index, chunk
                     break
@@ -119,10 +121,11 @@ class RemoteArray(BlockArray):
     def _taken(self, part: Part) -> list[Any]:
         try:
             return self._ahead.take(part)
-        except ValueError as error:  # the index of a shard
-            raise self._undecodable(part.chunks[0], b"", error) from error
+        except ValueError:  # the index of a shard
+            raise
         except Exception as error:
-            raise self._unread(part, error) from error
+            failed = self._unread(part, error)
+        raise failed  # without what led to it, much of which cannot be sent to another process
 
     def _unread(self, part: Part, error: Exception) -> ChunkError:
         why = str(error) if isinstance(error, Unanswered) else told(error)
@@ -132,11 +135,11 @@ class RemoteArray(BlockArray):
             cure += "to a local disk"
         return ChunkError(self._name(part.key), part.chunks[0], why, cure)
 
-    def _undecodable(self, index: Index, stored: Any, error: Exception) -> ChunkError:
+    def _undecodable(self, part: Part, index: Index, error: Exception) -> ChunkError:
         return ChunkError(
-            self._name(self._layout.key(index) if self._layout.shard is None else ""),
+            self._name(part.key),
             index,
-            f"fetched {DECODES} times, its {len(stored)} bytes do not decode: {told(error)}",
+            f"fetched {DECODES} times, it does not decode: {told(error)}",
             "the object is corrupt or was cut when it was stored, upload it again",
         )
 

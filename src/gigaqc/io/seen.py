@@ -7,6 +7,7 @@ array would take all of it for fill value, and nobody would notice.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 
 from gigaqc.errors import ReadError
@@ -46,6 +47,26 @@ def unseen(path: str) -> ChunkError:
         "put the image where all workers see it under the same path, on a shared file system, or "
         "into an object store (s3://)",
     )
+
+
+def told(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def portable(error: BaseException) -> BaseException:
+    """The error, or what it says where it cannot be sent to another process."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    try:
+        for part in chain:
+            pickle.dumps(part)
+    except Exception:
+        return OSError(told(chain[0]))
+    return chain[0]
 
 
 def _worker() -> str | None:

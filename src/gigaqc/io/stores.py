@@ -1,7 +1,7 @@
 """Stores whose reads are tried again after errors that pass, and how a URL becomes a store.
 
-Filesystems retry by themselves, each in its own way: botocore and obstore answers of 5xx, web
-servers' nothing. What is left over is tried again here, with growing pauses.
+Filesystems retry by themselves, each in its own way: botocore and obstore answers of 5xx, that of
+web servers nothing. What is left over is tried again here, with growing pauses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -22,8 +21,9 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
 from gigaqc.io.location import Location
+from gigaqc.io.seen import told
 
-ATTEMPTS = 5  # of ours; what a store retries by itself comes before
+ATTEMPTS = 7  # of ours; what a store retries by itself comes before
 FIRST_WAIT = 0.25  # seconds, twice as long after each further attempt
 PATIENCE = 180.0  # seconds, after which nothing is tried again
 SLOWEST = 120.0  # seconds that one attempt may take
@@ -78,11 +78,7 @@ def _by_obstore(location: Location) -> Store | None:
         location.path,
         config=config,
         client_options={"allow_http": str(endpoint or "").startswith("http://")},
-        retry_config={
-            "max_retries": ATTEMPTS,
-            "retry_timeout": timedelta(seconds=PATIENCE / 3),
-            "backoff": {"init_backoff": timedelta(seconds=FIRST_WAIT), "base": 2},
-        },
+        retry_config={"max_retries": 0},  # `retried` does, and knows more errors that pass
     )
     return ObjectStore(store, read_only=True)
 
@@ -115,8 +111,11 @@ class RetryingStore(WrapperStore[Store]):
         return list(await asyncio.gather(*parts))
 
 
-async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What an attempt gives, tried again with growing pauses while its errors may pass."""
+async def retried(attempt: Callable[[], Awaitable[T]], most: int | None = None) -> T:
+    """What an attempt gives, tried again with growing pauses while its errors may pass.
+
+    At `most` so many times, by default `ATTEMPTS`.
+    """
     start = time.monotonic()
     for number in itertools.count(1):
         try:
@@ -127,7 +126,7 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
                 raise
             pause = FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.0)
             taken = time.monotonic() - start
-            if number >= ATTEMPTS or taken + pause > PATIENCE:
+            if number >= (most or ATTEMPTS) or taken + pause > PATIENCE:
                 raise Unanswered(
                     f"tried {number} times in {taken:.1f} s, the last time {told(error)}"
                 ) from error
@@ -136,8 +135,8 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 def retried_now(function: Callable[..., T], *arguments: Any) -> T:
-    """The same of a function that blocks."""
-    return sync(retried(lambda: asyncio.to_thread(function, *arguments)))
+    """The same of a function that blocks, a few times: its address may be wrong."""
+    return sync(retried(lambda: asyncio.to_thread(function, *arguments), most=4))
 
 
 class Unanswered(OSError):
@@ -160,12 +159,6 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, (OSError, TimeoutError, asyncio.TimeoutError)):
         return True
     return type(error).__module__.partition(".")[0] in _NETWORK
-
-
-def told(error: BaseException) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def address(store: Any) -> str:
