@@ -50,7 +50,8 @@ def test_nothing_is_written_of_an_image_that_cannot_be_read(tmp_path: Path) -> N
     done = run.invoke(app, ["assess", str(path), "-o", str(out), "--quiet"])
     assert done.exit_code == 3, done.output
     assert "chunk" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert not any(out.iterdir())
+    assert not any(p.name.startswith("image") for p in out.iterdir())
+    assert "chunk" in gq.Cohort.load(out).summary["error"][0]
 
 
 @pytest.mark.parametrize("fill", [0, 7])

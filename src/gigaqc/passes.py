@@ -28,12 +28,12 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
-from gigaqc.backend import to_host
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.reading import Arrays, Reads, begin
 from gigaqc.settling import when_done
+from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarded
 
 FAN_IN = 8  # states that one merge takes
 GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
@@ -60,6 +60,9 @@ class Pass:
     `arguments` are values or keys of `after`, and nothing of the pass, reading included, runs
     before `after` is done. ``finish`` is applied to the last result. Groups with neighbours have
     sides of at least `smallest` pixels: what a seam needs of them.
+
+    With `guard` chunks of the image that cannot be read are no error: `observe` then gets masked
+    arrays, and the result is `Checked`.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Pass:
     finish: Callable | None = None
     smallest: int = SMALLEST_SIDE
     after: tuple[Delayed, ...] = ()
+    guard: bool = False
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
@@ -80,9 +84,8 @@ class Pass:
             keys = self._join_planes(groups, keys, nodes)
         last = merge_tree(self.name, keys, nodes)
         root = f"{self.name}-merged"
-        nodes[root] = (
-            Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
-        )
+        finish = CheckedFinish(self.finish) if self.guard and self.finish else self.finish
+        nodes[root] = Alias(root, last) if finish is None else Task(root, finish, TaskRef(last))
         source.expected_in(nodes)
         return promise(root, nodes, self.after)
 
@@ -91,7 +94,7 @@ class Pass:
     ) -> tuple[dict[Key, GraphNode], list[Key], Reads]:
         """Tasks that read and observe, the key of each group's, and what is read."""
         image, mask = self.image, self.mask
-        table, source = owned(image.data, self.name, self.after)
+        table, source = owned(image.data, self.name, self.after, guard=self.guard)
         if mask is not None:
             mask_table, more = owned(mask.data, self.name + "-mask", self.after)
             source.add(more)
@@ -104,7 +107,8 @@ class Pass:
         arguments = self._arguments()
         for k, group in enumerate(groups):
             inside, outside = own_reads(needed[k], source, users)
-            reading = _Reading(self.observe, pixels[k], masks[k], group.place, inside, outside)
+            parts = (pixels[k], masks[k], group.place, inside, outside, self.guard)
+            reading = _Reading(self.observe, *parts)
             refs = (TaskRef(name) for name in outside)
             nodes[keys[k]] = Task(
                 keys[k], _observe_group, reading, len(arguments), *arguments, *refs
@@ -120,6 +124,7 @@ class Pass:
         In a tree of squares few results wait, and they hold edges that go with the side of a square
         and not with its area.
         """
+        seam = CheckedSeam(self.seam) if self.guard and self.seam else self.seam
         table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
         for group, key in zip(groups, keys, strict=True):
             table[group.index] = key
@@ -133,7 +138,7 @@ class Pass:
                     joined[t, z, y, x] = square.item()
                     continue
                 key = (f"{self.name}-join-{level}", t, z, y, x)
-                nodes[key] = Task(key, _join_square, self.seam, _refs(square), *self._arguments())
+                nodes[key] = Task(key, _join_square, seam, _refs(square), *self._arguments())
                 joined[t, z, y, x] = key
             table, level = joined, level + 1
         return list(table.ravel())
@@ -196,11 +201,13 @@ def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
     return Group((t, z, y, x), chosen, place)
 
 
-def owned(array: Any, name: str, after: tuple[Delayed, ...]) -> tuple[np.ndarray, Reads]:
+def owned(
+    array: Any, name: str, after: tuple[Delayed, ...], *, guard: bool = False
+) -> tuple[np.ndarray, Reads]:
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
-    first is at work.
+    first is at work. With `guard` what cannot be read is a value and no error.
     """
     keys = array.__dask_keys__()
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
@@ -208,9 +215,10 @@ def owned(array: Any, name: str, after: tuple[Delayed, ...]) -> tuple[np.ndarray
     nodes: dict[Key, GraphNode] = {}
     arrays = Arrays.of(graph)
     for key, given in graph.items():
-        node = arrays.read_directly(given)
+        node = arrays.read_directly(given).substitute(fresh, key=fresh[key])
+        node = guarded(node) if guard else node
         if node.dependencies or not after:
-            nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
+            nodes[fresh[key]] = node
         else:
             waits = (TaskRef(a.key) for a in after)
             nodes[fresh[key]] = Task(fresh[key], when_done, node, *waits)
@@ -314,6 +322,7 @@ class _Reading:
     place: Place
     inside: Mapping[Key, GraphNode]
     outside: tuple[Key, ...]
+    guard: bool
 
 
 class Source:
@@ -345,6 +354,7 @@ class _Source(Source):
     def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
         values = dict(zip(reading.outside, given, strict=True))
         super().__init__(reading.inside, values, _keys_of(reading.pixels, reading.mask))
+        self.watch = Watch()
 
     def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
         """Each channel of a block, (t, z, y, x); axes it lacks have length 1.
@@ -356,15 +366,18 @@ class _Source(Source):
         axes = [i for i, d in enumerate(dims) if d != "c"]
         missing = tuple(1 + i for i, d in enumerate(_PLACES) if d not in dims)
         for part in pieces.nested if "c" in dims else [pieces.nested]:
-            block = to_host(self._joined(part, axes))
+            block = self._joined(part, axes)
             block = np.moveaxis(block, dims.index("c"), 0) if "c" in dims else block[None]
             yield from np.expand_dims(block, missing)
 
     def _joined(self, nested: Any, axes: Sequence[int]) -> Any:
         if not isinstance(nested, list):
-            return self.take(nested)
+            return self.watch.array(self.take(nested))
         parts = [self._joined(part, axes[1:]) for part in nested]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
+        if len(parts) == 1:
+            return parts[0]
+        some_masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+        return (np.ma if some_masked else np).concatenate(parts, axis=axes[0])
 
 
 def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
@@ -373,14 +386,15 @@ def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
     Of `values` the first `n` are arguments, the others what was read elsewhere.
     """
     arguments, source = values[:n], _Source(reading, values[n:])
-    channels = source.channels(reading.pixels)
-    if reading.mask is None:
-        return reading.observe(channels, None, reading.place, *arguments)
-    masks = list(source.channels(reading.mask))
-    blocks = list(channels)
-    masks = masks * len(blocks) if len(masks) == 1 else masks
-    masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, blocks, strict=True)]
-    return reading.observe(blocks, masks, reading.place, *arguments)
+    channels: Iterable[np.ndarray] = source.watch.counted(source.channels(reading.pixels))
+    masks = None
+    if reading.mask is not None:
+        masks = list(source.channels(reading.mask))
+        channels = list(channels)
+        masks = masks * len(channels) if len(masks) == 1 else masks
+        masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, channels, strict=True)]
+    found = reading.observe(channels, masks, reading.place, *arguments)
+    return Checked(found, source.watch.found()) if reading.guard else found
 
 
 def merge_tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:

@@ -14,7 +14,8 @@ import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.typing import Key
 
-from gigaqc.io.direct import direct
+from gigaqc.io.direct import direct, store_of
+from gigaqc.io.lazy import named
 
 
 class Reads(dict[Key, GraphNode]):
@@ -76,6 +77,8 @@ def begin(nodes: Iterable[GraphNode]) -> None:
 def blocks_of(node: Any) -> Iterator[tuple[Any, Any]]:
     """Array and block of each read from an object store within a task."""
     if type(node) is Task:
+        if hasattr(node.func, "node"):  # a task that is guarded
+            yield from blocks_of(node.func.node)
         arguments = node.args
         first = arguments[0] if arguments else None
         if type(first) is DataNode and _asks_ahead(first.value):
@@ -137,7 +140,7 @@ class Arrays:
         if not of_zarr and not _asks_ahead(value):
             return node
         if id(value) not in self._own:
-            own: Any = direct(value) if of_zarr else value
+            own: Any = named(value, direct(value), store_of(value)) if of_zarr else value
             self._own[id(value)] = own.for_a_pass() if _asks_ahead(own) else own
         own = self._own[id(value)]
         return node if own is value else DataNode(node.key, own)

@@ -17,10 +17,12 @@ import numpy as np
 from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
+from gigaqc.io.filling import BadChunk
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
+from gigaqc.unreadable import Unreadable
 
-FORMAT = "gigaqc-statistics-1"
+FORMAT = "gigaqc-statistics-2"
 
 
 class Part(IntFlag):
@@ -94,10 +96,8 @@ class State:
         by = self.shift - shift
         if not by.any():
             return self
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
-        with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-            moved = {name: s.moved(by) for name, s in held.items() if hasattr(s, "moved")}
-        return replace(self, shift=shift, **moved)
+        moved = {f.name: _moved(getattr(self, f.name), by) for f in fields(self)}
+        return replace(self, **{**moved, "shift": shift})
 
     def merge(self, other: State) -> State:
         """The state of both parts."""
@@ -105,11 +105,13 @@ class State:
             observed = other if np.isnan(self.shift).all() else self
             same_kind: Any = other.histogram  # because the dtypes agree
             return replace(observed, histogram=self.histogram.merge(same_kind))
-        other = other.moved(self.shift)
+        by = other.shift - self.shift
         merged: dict[str, Any] = {}
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
             if f.name != "shift" and theirs is not None:
+                # Moved one by one, so that only one state is held twice.
+                theirs = _moved(theirs, by) if by.any() else theirs
                 merged[f.name] = theirs if mine is None else mine.merge(theirs)
         return replace(self, **merged)
 
@@ -117,6 +119,14 @@ class State:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return _nbytes(self)
+
+
+def _moved(state: Any, by: np.ndarray) -> Any:
+    """The same sums about another shift, of a state that has one."""
+    if not hasattr(state, "moved"):
+        return state
+    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+        return state.moved(by)
 
 
 def _nbytes(value: Any) -> int:
@@ -148,6 +158,8 @@ class Statistics:
     meta: Meta
     state: State
     objects: ObjectSums | None = None
+    unreadable: Unreadable | None = None
+    """Chunks that were left out (``on_error="mask"``); None where an error would have been one."""
 
     @property
     def channels(self) -> list[str]:
@@ -190,7 +202,10 @@ class Statistics:
             sizes={},
             source=None,
         )
-        return Statistics(meta, _placeless(self.state).merge(_placeless(other.state)))
+        state = _placeless(self.state).merge(_placeless(other.state))
+        known = [s.unreadable for s in (self, other) if s.unreadable is not None]
+        unreadable = known[0].merge(known[1]) if len(known) == 2 else next(iter(known), None)
+        return Statistics(meta, state, unreadable=unreadable)
 
     def __radd__(self, other: object) -> Statistics:
         return self if other == 0 else NotImplemented  # so that sum([...]) works
@@ -280,6 +295,7 @@ _CLASSES = {
         distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
         states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
         states.Artifacts, states.Outside, states.Tally, ObjectSums, Rows, Layout,
+        Unreadable, BadChunk,
     )
 }  # fmt: skip
 

@@ -271,14 +271,28 @@ def test_what_does_not_pass_is_told(
     server.fail("/c/1/2/3", **FAULTS[fault])
     cure = "upload it again" if fault == "short" else "run it again later, or copy the image"
     with pytest.raises(
-        ReadError, match=rf"^{url} .*chunk \(c=1, y=2, x=3\).*{url}/0/c/1/2/3: .*; .*{cure}"
+        ReadError,
+        match=rf"^{url} .*channel '1': chunk \(c=1, y=2, x=3\).*{url}/0/c/1/2/3: .*; .*{cure}",
     ):
         gq.assess(image, progress=False)
     most = remote.DECODES if fault == "short" else stores.ATTEMPTS
     assert max(chunk_gets(server, "ome.zarr").values()) == most
     lazy = da.from_zarr(image.data.dask[image.data.name, 0, 0, 0].args[0].value.array._array)
-    with pytest.raises(ReadError, match=rf"^{url}/0/c/1/2/3: chunk \(1, 2, 3\) cannot be read"):
+    with pytest.raises(
+        ReadError, match=rf"^{url}/0: chunk \(c=1, y=2, x=3\) cannot be read.*/c/1/2/3"
+    ):
         gq.scan(lazy).compute()
+
+
+def test_only_what_is_corrupt_is_left_out(web: FaultyServer) -> None:
+    image = gq.open_image(f"{web.url}/ome.zarr")
+    web.fail("/c/1/2/3", short=0.5)
+    found = gq.scan(image, on_error="mask").compute()
+    assert found.unreadable.pixels.tolist() == [0, 32 * 40]
+    web.reset()
+    web.fail("/c/1/2/3", status=503)
+    with pytest.raises(ReadError, match="run it again later"):
+        gq.scan(image, on_error="mask").compute()
 
 
 def test_the_patience_of_s3fs(bucket: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:

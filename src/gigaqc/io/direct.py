@@ -7,6 +7,7 @@ stores are decoded in the same way (`io/remote.py`). What has no `Layout` is lef
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from gigaqc.errors import ReadError
-from gigaqc.io.layout import Index, Layout, Part, layout_of
-from gigaqc.io.seen import check_seen
+from gigaqc.io.layout import METADATA, Index, Layout, Part, layout_of, parsed
+from gigaqc.io.seen import check_seen, unseen
 
 if TYPE_CHECKING:
     import zarr
@@ -30,17 +31,43 @@ def direct(array: zarr.Array) -> ArrayLike:
 
     folder = local_folder(array)
     if folder is not None:
-        layout = layout_of(array)
-        if layout is None:
-            return SeenArray(array, folder)
-        return DirectArray(array, folder, layout)
-    if is_remote(array.store):
-        layout = layout_of(array)
-        if layout is not None:
-            from gigaqc.io.remote import RemoteArray
+        return _of_files(array, folder)
+    layout = layout_of(array) if is_remote(array.store) else None
+    if layout is None:
+        return array
+    from gigaqc.io.remote import RemoteArray
 
-            return RemoteArray(array, layout)
-    return array
+    return RemoteArray(array, layout)
+
+
+def _of_files(array: zarr.Array, folder: Path) -> ArrayLike:
+    for name in METADATA:
+        try:
+            stamp = _stamp(folder / name)
+            layout = parsed(json.loads((folder / name).read_bytes()))
+        except (OSError, ValueError):
+            continue
+        if layout is not None:
+            return DirectArray(array, folder, layout, name, stamp)
+    return SeenArray(array, folder)
+
+
+def store_of(array: zarr.Array) -> str:
+    """The store of an array, in words."""
+    from gigaqc.io.stores import address, is_remote
+
+    folder = local_folder(array)
+    if folder is not None:
+        return str(folder)
+    if is_remote(array.store):
+        return f"{address(array.store)}/{array.path}".rstrip("/")
+    return str(array.store_path)
+
+
+def _stamp(file: Path | str) -> tuple[int, int]:
+    """What tells whether a file was written again."""
+    status = os.stat(file)
+    return status.st_mtime_ns, status.st_size
 
 
 def local_folder(array: zarr.Array) -> Path | None:
@@ -116,18 +143,38 @@ class BlockArray:
 class DirectArray(BlockArray):
     """A zarr array whose chunks, or shards, are local files."""
 
-    def __init__(self, array: zarr.Array, folder: Path, layout: Layout) -> None:
+    def __init__(
+        self, array: zarr.Array, folder: Path, layout: Layout, name: str, stamp: tuple[int, int]
+    ) -> None:
         super().__init__(array, layout)
         self._folder = str(folder)
+        self._metadata, self._stamp = f"{folder}/{name}", stamp
+
+    def _check(self) -> None:
+        """Refuse an array whose shape was changed: chunks that it lost would be taken for 0."""
+        try:
+            stamp = _stamp(self._metadata)
+        except FileNotFoundError:
+            raise unseen(self._folder) from None
+        if stamp == self._stamp:
+            return
+        metadata = json.loads(Path(self._metadata).read_bytes())
+        shape = tuple(metadata["shape"])
+        if shape != self.shape or parsed(metadata) != self._layout:
+            raise ReadError(
+                f"{self._metadata}: the array was changed while it was read, its shape was "
+                f"{self.shape} and is {shape}"
+            )
+        self._stamp = stamp
 
     def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+        self._check()
         path = f"{self._folder}/{part.key}"
         try:
             with open(path, "rb", buffering=0) as file:
                 for index, stored in zip(part.chunks, self._stored(file, part), strict=True):
                     yield index, self._missing() if stored is None else self._layout.decoded(stored)
         except FileNotFoundError:
-            check_seen(self._folder)
             for index in part.chunks:
                 yield index, self._missing()
         except Exception as error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Index = tuple[int, ...]
 """Of a chunk, one number an axis."""
 
+METADATA = ("zarr.json", ".zarray")
+"""Documents that tell it, of zarr 3 and 2."""
+
 _PLAIN = "biuf"  # kinds of numbers whose bytes are their values
 _ABSENT = np.uint64(2**64 - 1)  # offset and length of a chunk that a shard lacks
 
@@ -125,13 +128,18 @@ def layout_of(array: zarr.Array) -> Layout | None:
     """The layout of an array, or None where something of it is not known."""
     from zarr.core.buffer import default_buffer_prototype
 
-    if array.dtype.kind not in _PLAIN or not array.ndim:
-        return None
     documents = array.metadata.to_buffer_dict(default_buffer_prototype())
-    for name, read in (("zarr.json", _layout_3), (".zarray", _layout_2)):
+    for name in METADATA:
         if name in documents:
-            return read(json.loads(documents[name].to_bytes()))
+            return parsed(json.loads(documents[name].to_bytes()))
     return None
+
+
+def parsed(metadata: Mapping[str, Any]) -> Layout | None:
+    """The layout that the metadata of an array tells, of either version of zarr."""
+    layout = (_layout_3 if "node_type" in metadata else _layout_2)(metadata)
+    plain = layout is not None and layout.dtype.kind in _PLAIN and len(layout.chunks) > 0
+    return layout if plain else None
 
 
 def _layout_3(metadata: Mapping[str, Any]) -> Layout | None:

@@ -24,7 +24,7 @@ from zarr.core.sync import sync
 from gigaqc.io.ahead import Ahead
 from gigaqc.io.direct import BlockArray
 from gigaqc.io.layout import Index, Layout, Part
-from gigaqc.io.seen import ChunkError, told
+from gigaqc.io.seen import ChunkError, Unreachable, told
 from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
 
 if TYPE_CHECKING:
@@ -127,13 +127,13 @@ class RemoteArray(BlockArray):
             failed = self._unread(part, error)
         raise failed  # without what led to it, much of which cannot be sent to another process
 
-    def _unread(self, part: Part, error: Exception) -> ChunkError:
+    def _unread(self, part: Part, error: Exception) -> Unreachable:
         why = str(error) if isinstance(error, Unanswered) else told(error)
         cure = "check your credentials, and that you may read this object"
         if isinstance(error, Unanswered) or may_pass(error):
             cure = "the store did not answer as it should: run it again later, or copy the image "
             cure += "to a local disk"
-        return ChunkError(self._name(part.key), part.chunks[0], why, cure)
+        return Unreachable(self._name(part.key), part.chunks[0], why, cure)
 
     def _undecodable(self, part: Part, index: Index, error: Exception) -> ChunkError:
         return ChunkError(
@@ -144,7 +144,7 @@ class RemoteArray(BlockArray):
         )
 
     def _name(self, key: str) -> str:
-        return f"{address(self._store._store)}/{self._prefix}{key}".rstrip("/")
+        return f"{address(self._store)}/{self._prefix}{key}".rstrip("/")
 
     # ---- requests, which run on the loop of zarr
 

@@ -27,20 +27,24 @@ class ChunkError(ReadError):
         return f"{self.store}: {place}cannot be read ({self.why}); {self.cure}."
 
 
+class Unreachable(ChunkError):
+    """Not the chunk is bad, but its store does not answer, or is not there."""
+
+
 def check_seen(folder: str) -> None:
     """Refuse to take what is not there for fill value where not even its metadata is there."""
     if not any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS):
         raise unseen(folder)
 
 
-def unseen(path: str) -> ChunkError:
+def unseen(path: str) -> Unreachable:
     """The error for a path that is not there while it is computed."""
     worker = _worker()
     if worker is None:
-        return ChunkError(
+        return Unreachable(
             path, (), "it is not there any more", "it was moved or removed; open it where it is now"
         )
-    return ChunkError(
+    return Unreachable(
         path,
         (),
         f"worker {worker} does not see it",

@@ -120,6 +120,15 @@ def list_images(source: Any, *, storage_options: Mapping[str, Any] | None = None
     return _reader(source, storage_options)[0].images()
 
 
+def meant_images(source: Any) -> list[str | None]:
+    """Which images a source stands for where none is named, for ``element=`` of `open_image`.
+
+    ``[None]`` where `open_image` opens one without a name, else the names of all.
+    """
+    reader, _ = _reader(source, None)
+    return [None] if reader.default() is not None else [*reader.images()] or [None]
+
+
 def open_labels(
     source: Any,
     *,

@@ -163,6 +163,8 @@ def may_pass(error: BaseException) -> bool:
 
 def address(store: Any) -> str:
     """What a user calls a store."""
+    if isinstance(store, RetryingStore):
+        return address(store._store)
     if isinstance(store, FsspecStore):
         return str(store.fs.unstrip_protocol(store.path))
     if isinstance(store, ObjectStore):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +29,8 @@ from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
     import zarr
+
+logger = logging.getLogger("gigaqc")
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST = 2048 * 2048  # pixels of a written chunk; larger blocks are split
@@ -127,6 +131,7 @@ def write_together(
         for path, file in zip(paths, files, strict=True)
     ]
     writing = paths[0]
+    start = time.perf_counter()
     try:
         with staged(targets) as places:
             ready = settled_together(
@@ -145,6 +150,8 @@ def write_together(
             f"path: {os.fspath(writing)!r} could not be written ({error}); make room or change the "
             "folder. Nothing was left behind."
         ) from error
+    names = ", ".join(os.fspath(path) for path in paths)
+    logger.info("wrote %s in %.2f s", names, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)

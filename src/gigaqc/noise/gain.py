@@ -13,7 +13,9 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
+from gigaqc.kernels import frames as on_device
 from gigaqc.kernels import temporal
 from gigaqc.metrics.photon_transfer import (
     MAD_TO_STD,
@@ -162,15 +164,16 @@ def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) 
     return _Request(int(nbins), level, estimator, dtype.kind in "bui")
 
 
-def _temporal_maps(frames: np.ndarray, estimator: str) -> PlaneMaps:
+def _temporal_maps(frames: Any, estimator: str) -> PlaneMaps:
     """What the frames of a block give."""
+    kernels = temporal if on_host(frames) else on_device
     if estimator == "mad":
-        middle, mad, n = temporal.median_and_mad(frames)
+        middle, mad, n = kernels.median_and_mad(frames)
         with np.errstate(over="ignore"):
             variance = (MAD_TO_STD * mad) ** 2
         return PlaneMaps(middle, variance, n)
-    mean, variance, n = temporal.mean_and_variance(frames)
-    return PlaneMaps(mean, variance, n, *temporal.extremes(frames))
+    mean, variance, n = kernels.mean_and_variance(frames)
+    return PlaneMaps(mean, variance, n, *kernels.extremes(frames))
 
 
 def _mean_of(maps: PlaneMaps) -> np.ndarray:

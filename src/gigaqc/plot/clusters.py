@@ -10,6 +10,7 @@ import xarray as xr
 
 from gigaqc.image import channel_index
 from gigaqc.plot.results import (
+    CATEGORIES,
     DIVERGING,
     SEQUENTIAL,
     colour_bar,
@@ -65,9 +66,10 @@ def clusters(labels: xr.DataArray | np.ndarray, ax: Axes | None = None) -> Axes:
 def _palette(n: int) -> np.ndarray:
     """Colours (n, 4) that are told apart; from 21 on, along a scale."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_rgba_array
 
-    if n <= 10:
-        return colormaps["tab10"](np.arange(n))
+    if n <= len(CATEGORIES):
+        return to_rgba_array(CATEGORIES[:n])
     if n <= _MOST_NAMED:
         return colormaps["tab20"](np.arange(n))
     return colormaps["turbo"](np.linspace(0, 1, n))

@@ -22,6 +22,12 @@ SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 """Colour map of correlations, white at 0."""
 
+CATEGORIES = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+"""Colours of things without an order, chosen for any colour vision (Petroff, arXiv:2107.02270)."""
+
 _LABEL_LENGTH = 24
 _COLUMNS = 6  # pictures side by side before a new row starts
 _LEGEND_ENTRIES = 12
@@ -182,6 +188,7 @@ def correlation(
     threshold: float = 0.7,
     *,
     expected: Iterable[tuple[str, str]] = (),
+    bar: bool = True,
 ) -> Axes:
     """Matrix of Pearson correlations between channels, unexpected pairs outlined.
 
@@ -195,6 +202,8 @@ def correlation(
         Pairs above it are outlined.
     expected
         Pairs of channel names, either way round, that are not outlined.
+    bar
+        Draw the scale of colours beside it.
 
     Returns
     -------
@@ -219,7 +228,8 @@ def correlation(
             ax.add_patch(
                 Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2)
             )
-    colour_bar(ax, image, "Pearson correlation")
+    if bar:
+        colour_bar(ax, image, "Pearson correlation")
     return ax
 
 

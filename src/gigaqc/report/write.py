@@ -41,11 +41,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     WriteError
         When it cannot be written; the message names the path and the cure, and nothing is left.
     """
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """The same for bytes."""
     target = Path(path)
     sibling = target.parent / f".gigaqc-{uuid.uuid4().hex}.tmp"
     try:
         with open(sibling, "xb") as stream:
-            _write(stream, text.encode("utf-8", "replace"))
+            _write(stream, content)
         os.replace(sibling, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
