@@ -44,22 +44,28 @@ def test_a_bar_of_steps_expects_what_two_computations_take() -> None:
     assert meter.moved == meter.total > 4
 
 
-@pytest.mark.parametrize(
-    ("installed", "drawn"),
-    [({"ipywidgets", "tqdm"}, ""), ({"tqdm"}, "reading: "), (set(), "Completed")],
-)
-def test_a_notebook_draws_with_what_it_has(
-    installed: set[str],
-    drawn: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_a_notebook_draws_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def show(self: meters._Notebook, html: str) -> None:
+        self._handle = self
+        drawn.append(html)
+
     monkeypatch.setattr(meters, "in_notebook", lambda: True)
-    monkeypatch.setattr(meters, "_installed", installed.__contains__)
+    monkeypatch.setattr(meters._Notebook, "_show", show)
+    clock = iter(range(1000))
+    monkeypatch.setattr(meters.time, "monotonic", lambda: next(clock))
     gq.assess(IMAGE, progress=True)
-    said = "".join(capfd.readouterr())
-    assert drawn in said
-    assert ("Completed" in said) == (not installed)
+    assert "<progress" in drawn[0] and "of 24 KiB" in drawn[0]
+    assert drawn[-1] == "", "the bar stays after the end"
+
+
+def test_bars_of_samples_hold_those_of_reading(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress.samples_shown(2, show=True) as done:
+        assert meters._OUTER.get() is not None
+        gq.assess(IMAGE, progress=True)
+        done()
+    assert meters._OUTER.get() is None
 
 
 def test_what_was_read_and_written_is_logged(
@@ -69,7 +75,7 @@ def test_what_was_read_and_written_is_logged(
     gq.assess(IMAGE)
     gq.write_image(IMAGE, tmp_path / "out.zarr")
     said = [record.getMessage() for record in caplog.records if record.name == "gigaqc"]
-    assert any(line.startswith("reading: 24.00 kiB in ") for line in said), said
+    assert any(line.startswith("reading: 24 KiB in ") for line in said), said
     assert any(line.startswith(f"wrote {tmp_path / 'out.zarr'} in ") for line in said), said
 
 

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.cohort import Cohort, assess_batch
-    from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
+    from gigaqc.io import (
+        example_image,
+        list_images,
+        open_image,
+        open_labels,
+        write_image,
+        write_labels,
+    )
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -84,6 +91,7 @@ __all__ = [
     "dynamic_range",
     "equalize_histogram",
     "errors",
+    "example_image",
     "explain",
     "focus",
     "gain_map",
@@ -128,7 +136,14 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "cohort": ("Cohort", "assess_batch"),
-    "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
+    "io": (
+        "example_image",
+        "list_images",
+        "open_image",
+        "open_labels",
+        "write_image",
+        "write_labels",
+    ),
     "noise": (
         "gain_map",
         "isnr",

@@ -131,6 +131,20 @@ class Assessment:
 
         write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False))
 
+    def to_spatialdata(
+        self, sdata: Any, image_key: str, *, labels_key: str | None = None, overwrite: bool = False
+    ) -> Any:
+        """Put it into a SpatialData beside the image that it is of, as `gigaqc.spatial.assess`.
+
+        Written to the store that backs `sdata`, if there is one. `labels_key` names the labels
+        element that ``objects`` come from. Returns `sdata`.
+        """
+        from gigaqc.tables import add_assessments
+
+        labels = {image_key: labels_key}
+        add_assessments(sdata, {image_key: self}, labels=labels, overwrite=overwrite)
+        return sdata
+
     def to_dict(self) -> dict[str, Any]:
         """All tables as plain values, but not that of single objects: they may be millions."""
         return {

@@ -1,13 +1,16 @@
-"""How a bar is drawn: by rich in a terminal, and by what a notebook has."""
+"""How a bar is drawn: by rich in a terminal, by the browser in a notebook."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from html import escape
 from typing import Any, Protocol
+
+from gigaqc.representation import readable_bytes
 
 
 class Meter(Protocol):
@@ -31,25 +34,49 @@ class _Rich:
         self._progress.advance(self._task, amount)
 
 
-class _Tqdm:
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._whole = bar, 0.0
+class _Notebook:
+    """A bar in a cell's output, gone at the end; rich's needs ipywidgets and leaves a gap.
+
+    What takes less than half a second has no bar.
+    """
+
+    def __init__(self, label: str, total: float | None, words: Callable[[float], str]) -> None:
+        self._label, self._words = label, words
+        self._done, self._total = 0.0, total or 0.0
+        self._handle: Any = None
+        self._start = time.monotonic()
+        self._next = self._start + 0.5
 
     def expect(self, total: float) -> None:
-        self._bar.total = total
+        self._total = total
 
     def advance(self, amount: float) -> None:
-        # tqdm writes out its number as it is; shares of bytes are no whole numbers.
-        before, self._whole = round(self._whole), self._whole + amount
-        self._bar.update(round(self._whole) - before)
+        self._done += amount
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 0.2
+        self._show(self._html(now - self._start))
 
+    def close(self) -> None:
+        if self._handle is not None:
+            self._show("")
 
-class _Nothing:
-    def expect(self, total: float) -> None:
-        pass
+    def _show(self, html: str) -> None:
+        from IPython.display import HTML, display
 
-    def advance(self, amount: float) -> None:
-        pass
+        if self._handle is None:
+            self._handle = display(HTML(html), display_id=True)
+        else:
+            self._handle.update(HTML(html))
+
+    def _html(self, seconds: float) -> str:
+        left = seconds * (self._total - self._done) / max(self._done, 1e-9)
+        return (
+            f'<progress value="{self._done:.0f}" max="{max(self._total, 1):.0f}"></progress> '
+            f"{escape(self._label)}: {self._words(self._done)} of {self._words(self._total)}, "
+            f"{self._words(self._done / seconds)}/s, {max(left, 0):.0f} s left"
+        )
 
 
 _OUTER: ContextVar[Any] = ContextVar("outer", default=None)
@@ -57,12 +84,8 @@ _OUTER: ContextVar[Any] = ContextVar("outer", default=None)
 
 
 @contextlib.contextmanager
-def metered(label: str, n_bytes: int | None = None) -> Iterator[Meter | None]:
-    """Show a bar of bytes, or of steps without `n_bytes`, with rate and time left.
-
-    In a notebook without ipywidgets rich could draw nothing and would warn: tqdm draws the bar
-    there, and where that is not installed dask's own, which moves by itself (None).
-    """
+def metered(label: str, n_bytes: int | None = None) -> Iterator[Meter]:
+    """Show a bar of bytes, or of steps without `n_bytes`, with rate and time left."""
     outer = _OUTER.get()
     if outer is not None:
         task = outer.add_task(label, total=n_bytes, bytes=n_bytes is not None)
@@ -70,44 +93,41 @@ def metered(label: str, n_bytes: int | None = None) -> Iterator[Meter | None]:
             yield _Rich(outer, task)
         finally:
             outer.remove_task(task)
-    elif _rich_draws():
+    elif in_notebook():
+        with _in_cell(label, n_bytes, _count if n_bytes is None else readable_bytes) as meter:
+            yield meter
+    else:
         with _display() as progress:
             task = progress.add_task(label, total=n_bytes, bytes=n_bytes is not None)
             yield _Rich(progress, task)
-    elif _installed("tqdm"):
-        with _tqdm(label, n_bytes, n_bytes is not None) as meter:
-            yield meter
-    else:
-        from dask.diagnostics.progress import ProgressBar
-
-        with ProgressBar():
-            yield None
 
 
 @contextlib.contextmanager
 def outermost(label: str, total: int) -> Iterator[Meter]:
     """Show a bar of steps, above those that `metered` shows inside."""
-    if _rich_draws():
-        with _display() as progress:
-            token = _OUTER.set(progress)
-            try:
-                yield _Rich(progress, progress.add_task(label, total=total, bytes=False))
-            finally:
-                _OUTER.reset(token)
-    elif _installed("tqdm"):
-        with _tqdm(label, total, False) as meter:
+    if in_notebook():
+        with _in_cell(label, total, _count) as meter:
             yield meter
-    else:
-        yield _Nothing()
+        return
+    with _display() as progress:
+        token = _OUTER.set(progress)
+        try:
+            yield _Rich(progress, progress.add_task(label, total=total, bytes=False))
+        finally:
+            _OUTER.reset(token)
 
 
 @contextlib.contextmanager
-def _tqdm(label: str, total: int | None, in_bytes: bool) -> Iterator[Meter]:
-    from tqdm import tqdm
+def _in_cell(label: str, total: float | None, words: Callable[[float], str]) -> Iterator[_Notebook]:
+    meter = _Notebook(label, total, words)
+    try:
+        yield meter
+    finally:
+        meter.close()
 
-    units = {"unit": "B", "unit_scale": True} if in_bytes else {"unit": " steps"}
-    with tqdm(desc=label, total=total, leave=False, **units) as bar:
-        yield _Tqdm(bar)
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
 
 
 def _display() -> Any:
@@ -139,14 +159,6 @@ def _display() -> Any:
     return Progress(*columns, transient=True)
 
 
-def _rich_draws() -> bool:
-    return not in_notebook() or _installed("ipywidgets")
-
-
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
     return "ipykernel" in sys.modules
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None

@@ -15,6 +15,7 @@ from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image
 from gigaqc.objects import as_labels
 from gigaqc.passes import plan_groups
+from gigaqc.representation import readable_bytes
 from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
 
 
@@ -36,8 +37,8 @@ class Plan:
                 self.image,
                 f"passes       {self.passes} (each chunk is read {self.passes}x)",
                 f"chunks       {self.chunks:,} in {self.groups:,} groups, {self.tasks:,} tasks",
-                f"bytes read   {_readable(self.bytes_read)} (decoded)",
-                f"a task holds {_readable(self.block_bytes)}",
+                f"bytes read   {readable_bytes(self.bytes_read)} (decoded)",
+                f"a task holds {readable_bytes(self.block_bytes)}",
             )
         )
 
@@ -101,7 +102,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
     extra += 0 if labels is None else as_labels(labels).nbytes
     return Plan(
-        image=f"{sizes}, {labelled.dtype}, {_readable(labelled.nbytes)}",
+        image=f"{sizes}, {labelled.dtype}, {readable_bytes(labelled.nbytes)}",
         passes=passes,
         chunks=math.prod(len(c) for c in labelled.chunks or ()),
         groups=len(groups),
@@ -109,11 +110,3 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
         bytes_read=passes * labelled.nbytes + extra,
         block_bytes=held,
     )
-
-
-def _readable(n: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024:
-            return f"{n:.4g} {unit}"
-        n /= 1024
-    return f"{n:.4g} TiB"

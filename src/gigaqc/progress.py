@@ -12,9 +12,9 @@ from typing import Any
 import dask.base
 import dask.config
 from dask.callbacks import Callback
-from dask.utils import format_bytes
 
 from gigaqc.meters import Meter, in_notebook, metered, outermost
+from gigaqc.representation import readable_bytes
 
 logger = logging.getLogger("gigaqc")
 
@@ -60,10 +60,7 @@ def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
-    with (
-        metered(label, n_bytes) as meter,
-        contextlib.nullcontext() if meter is None else _Bar(meter, n_bytes),
-    ):
+    with metered(label, n_bytes) as meter, _Bar(meter, n_bytes):
         yield
 
 
@@ -73,10 +70,7 @@ def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
-    with (
-        metered(label) as meter,
-        contextlib.nullcontext() if meter is None else _Steps(meter),
-    ):
+    with metered(label) as meter, _Steps(meter):
         yield
 
 
@@ -106,7 +100,7 @@ def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[An
             progress(futures)
         results = tuple(client.gather(futures))
     seconds = time.perf_counter() - start
-    logger.info("%s: %s in %.2f s", label, format_bytes(n_bytes), seconds)
+    logger.info("%s: %s in %.2f s", label, readable_bytes(n_bytes), seconds)
     return results
 
 

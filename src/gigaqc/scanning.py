@@ -190,7 +190,7 @@ class LazyStatistics(DaskMethodsMixin):
         return mine + theirs
 
     def __repr__(self) -> str:
-        return f"LazyStatistics({', '.join(self.meta.channels)}; compute() gives the Statistics)"
+        return f"LazyStatistics of {self.meta}; compute() gives the Statistics"
 
 
 def _first(results: Sequence[Any]) -> Any:

@@ -20,6 +20,7 @@ from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, Write
 from gigaqc.io.filling import BadChunk
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
+from gigaqc.representation import names, readable_bytes, table_html
 from gigaqc.unreadable import Unreadable
 
 FORMAT = "gigaqc-statistics-2"
@@ -55,6 +56,11 @@ class Meta:
     pixel_size: dict[str, float] = field(default_factory=dict)
     unit: str | None = None
     source: str | None = None
+
+    def __str__(self) -> str:
+        sizes = " × ".join(f"{d} {n:,}" for d, n in self.sizes.items())
+        what = sizes or f"{self.pooled} images"
+        return f"{what}, {self.dtype}, channels {names(self.channels)}"
 
     def require(self, parts: Part, metric: str) -> None:
         """Raise where a scan left out what a metric needs."""
@@ -179,6 +185,19 @@ class Statistics:
         """Raise where a scan left out what a metric needs."""
         self.meta.require(part, metric)
 
+    def __repr__(self) -> str:
+        return f"Statistics of {self.meta}; {readable_bytes(self.nbytes)}"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for c, name in enumerate(self.meta.channels):
+            values = self.distribution(c)
+            numbers = (values.minimum, values.mean, values.std, values.maximum)
+            rows.append([name, f"{values.n:,}", *(f"{v:.4g}" for v in numbers)])
+        columns = ("Channel", "Valid pixels", "Minimum", "Mean", "Standard deviation", "Maximum")
+        facts = f"of {self.meta}; {readable_bytes(self.nbytes)}"
+        return table_html("Statistics", facts, columns, rows)
+
     def compute(self, **_: Any) -> Statistics:
         """Itself: it is computed already, so that code for lazy statistics works on it."""
         return self
@@ -269,7 +288,7 @@ class Statistics:
             if group.attrs.get("format") != FORMAT:
                 raise ReadError(f"path: {str(source)!r} holds no statistics of gigaqc.")
             return _unpack(json.loads(str(group.attrs["tree"])), group)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, RuntimeError) as error:  # the last: codecs
             if isinstance(error, ReadError):
                 raise
             raise ReadError(

@@ -70,19 +70,24 @@ def test_names_are_text_and_are_shortened(reader: Any, pages: dict[str, str], ma
 
 
 def test_forty_channels_are_small_and_quick(variants: dict[str, Any]) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # which other processes do not lengthen
     page = report.render(variants["many"])
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
     assert len(page.encode()) < 5_000_000
 
 
-def test_full_noise_thumbnails_stay_within_the_size(made: Any) -> None:
+def test_pure_noise_stays_within_the_size(made: Any) -> None:
     noisy = made.fake()
+    rng = np.random.default_rng(0)
     shape = (len(noisy.thumbnails), 512, 512)
-    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    noisy.thumbnails = noisy.thumbnails.isel(y=0, x=0).expand_dims(y=512, x=512)
-    noisy.thumbnails = noisy.thumbnails.transpose("c", "y", "x").copy(data=noise)
-    assert len(report.render(noisy).encode()) < 5_000_000
+    thumbnails = noisy.thumbnails.isel(y=0, x=0).expand_dims(y=512, x=512)
+    noisy.thumbnails = thumbnails.transpose("c", "y", "x").copy(
+        data=rng.normal(size=shape).astype(np.float32)
+    )
+    noisy.tiles = noisy.tiles.isel(tile_y=[0] * 100, tile_x=[0] * 100).copy(deep=True)
+    for name in noisy.tiles:
+        noisy.tiles[name].values[:] = 1e-5 * rng.random(noisy.tiles[name].shape)
+    assert len(report.render(noisy).encode()) < 4_800_000  # the rest is for other sections
 
 
 def test_the_same_assessment_gives_the_same_page(made: Any) -> None:

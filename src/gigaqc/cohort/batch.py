@@ -7,9 +7,7 @@ import logging
 import math
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,14 @@ from gigaqc.cohort.kept import Found, Wanted
 from gigaqc.cohort.plan import Entry, Options, plan
 from gigaqc.cohort.result import Cohort
 from gigaqc.cohort.rows import channel_rows, channel_table, failed_row, summary_row, summary_table
-from gigaqc.errors import ChannelWarning, GigaqcError, ParameterError, ReadError, WriteError
+from gigaqc.errors import (
+    ChannelWarning,
+    GigaqcError,
+    ParameterError,
+    ReadError,
+    StatisticsError,
+    WriteError,
+)
 from gigaqc.image import parse_dims
 from gigaqc.progress import samples_shown, watched
 from gigaqc.rules import Rules
@@ -32,8 +37,6 @@ from gigaqc.scanning import check_tile
 from gigaqc.unreadable import OnError, check_on_error
 
 logger = logging.getLogger("gigaqc")
-
-_WAITING = 2  # samples whose results are being written while the next is read
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,8 @@ class _Batch:
         with samples_shown(len(self.entries), show=self.show) as done:
             for _ in rows:
                 done()
-            for position, row in self._do(todo):
-                rows[position] = row
+            for position, entry, wanted, again in todo:
+                rows[position] = self._do(entry, wanted, again)
                 done()
         ordered = [rows[k] for k in range(len(self.entries))]
         return Cohort(
@@ -221,36 +224,24 @@ class _Batch:
             self.rules,
         )
 
-    def _do(self, todo: list[tuple[int, Entry, Wanted, bool]]) -> Iterator[tuple[int, _Row]]:
-        """Read one sample after another, while the results of those before are written."""
-        writing: deque[tuple[int, Entry, Assessment, Future]] = deque()
-        with ThreadPoolExecutor(1, "gigaqc-writer") as writer:
-            for position, entry, wanted, again in todo:
-                try:
-                    verdict, anew = self._judge(entry, again)
-                except Exception as error:
-                    yield position, self._failed(entry, error)
-                    continue
-                written = writer.submit(kept.keep, verdict, entry.files, wanted, anew=anew)
-                writing.append((position, entry, verdict, written))
-                while len(writing) >= _WAITING:
-                    yield self._written(*writing.popleft())
-            while writing:
-                yield self._written(*writing.popleft())
+    def _do(self, entry: Entry, wanted: Wanted, again: bool) -> _Row:
+        """Read, judge and write one sample."""
+        try:
+            verdict, anew = self._judge(entry, again)
+            report = kept.keep(verdict, entry.files, wanted, anew=anew)
+        except WriteError:
+            raise  # the next sample could not be written either
+        except Exception as error:
+            return self._failed(entry, error)
+        self._tell(entry, verdict.status, verdict)
+        return self._row(entry, report)
 
     def _judge(self, entry: Entry, again: bool) -> tuple[Assessment, bool]:
         """The verdict, and whether there are statistics to be written."""
         if again:
-            with contextlib.suppress(ReadError):  # damaged statistics: read the image again
+            with contextlib.suppress(ReadError, StatisticsError):  # damaged: read the image again
                 return judge_again(entry, self.options, self.rules, self.pairs, show=self.show)
         return judge(entry, self.options, self.rules, self.pairs, show=self.show), True
-
-    def _written(
-        self, position: int, entry: Entry, verdict: Assessment, written: Future
-    ) -> tuple[int, _Row]:
-        report = written.result()  # what could not be written ends the run
-        self._tell(entry, verdict.status, verdict)
-        return position, self._row(entry, report)
 
     def _failed(self, entry: Entry, error: Exception) -> _Row:
         expected = isinstance(error, (GigaqcError, OSError))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -177,7 +178,9 @@ def _of_paths(paths: list[str], element: str | None) -> list[Entry]:
     if element is not None:
         images: list[tuple[str, str | None]] = [(path, element) for path in paths]
     else:
-        with ThreadPoolExecutor(_OPENING) as pool:
+        # Readers silence warnings as they open; in threads they would undo one another's filters.
+        with warnings.catch_warnings(), ThreadPoolExecutor(_OPENING) as pool:
+            warnings.simplefilter("ignore")
             held = list(pool.map(_images_in, paths))
         images = [(path, name) for path, names in zip(paths, held, strict=True) for name in names]
     return [
@@ -289,7 +292,8 @@ class _Given:
 def _labels_at(given: str, source: Any, folder: Path | None) -> Labels:
     """A path; or, where there is no such file, the name of labels in the store of the image."""
     path = placed(given, folder)
-    if "://" in path or os.path.exists(path) or not isinstance(source, str):
+    named = not os.path.dirname(given) and isinstance(source, str)
+    if not named or os.path.exists(path):
         return Labels(path)
     location = locate(source)
     if not location.local or (os.path.isdir(location.path) and is_zarr(location)):

@@ -125,12 +125,12 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         values = table[name]
         if name in TEXT_COLUMNS:
-            text = [None if v is None or v != v else writable_name(v) for v in values]
+            text = [None if pd.isna(v) else writable_name(v) for v in values]
             columns[str(name)] = pd.Series(text, dtype=object)
         elif name in INTEGER_COLUMNS:
             columns[str(name)] = pd.to_numeric(values).astype("Int64")
         elif name in BOOLEAN_COLUMNS:
-            known = values.map(lambda v: pd.NA if v is None or v != v else bool(v))
+            known = values.map(lambda v: pd.NA if pd.isna(v) else bool(v))
             columns[str(name)] = known.astype("boolean")
         else:
             columns[str(name)] = values.astype("f8")

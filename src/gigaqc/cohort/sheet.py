@@ -156,6 +156,7 @@ def _orders(table: pd.DataFrame, name: str) -> list[float | None]:
             if column == "order"
             else "give dates and times as ISO 8601, such as 2024-05-31T14:20"
         )
-        raise ParameterError(f"sources: {name}: column {column}: {error}; {cure}.") from error
+        said = str(error).split(", at position")[0]
+        raise ParameterError(f"sources: {name}: column {column}: {said}; {cure}.") from error
     left = iter(values)
     return [math.nan if c is None else next(left) for c in cells]

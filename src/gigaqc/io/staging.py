@@ -40,7 +40,8 @@ def remove(path: Path) -> None:
             return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-            time.sleep(0.05)
+            if path.exists():
+                time.sleep(0.05)
         else:
             path.unlink(missing_ok=True)
 

@@ -283,10 +283,7 @@ def write_levels(
     _store_level(level, group, names[0], image.dims)
     for before, name, factor in zip(names, names[1:], factors, strict=False):
         finer = da.from_zarr(group[before])
-        level = finer[..., ::factor, ::factor] if labels else _coarser(finer, factor)
-        if labels:
-            level = level[..., : finer.shape[-2] // factor, : finer.shape[-1] // factor]
-            level = level.rechunk(finer.chunksize)
+        level = coarser(finer, factor, labels=labels)
         shapes.append(level.shape)
         _store_level(level, group, name, image.dims)
     return shapes
@@ -334,8 +331,15 @@ def _regular_chunks(level: da.Array) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def _coarser(level: da.Array, factor: int) -> da.Array:
-    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped."""
+def coarser(level: da.Array, factor: int, *, labels: bool = False) -> da.Array:
+    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped.
+
+    Of `labels` the first of each square.
+    """
+    if labels:
+        first = level[..., ::factor, ::factor]
+        first = first[..., : level.shape[-2] // factor, : level.shape[-1] // factor]
+        return first.rechunk(level.chunksize)
     y, x = level.ndim - 2, level.ndim - 1
     sides = {
         a: max(factor, c - c % factor)

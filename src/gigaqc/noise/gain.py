@@ -113,7 +113,8 @@ def gain_map(
     need the maps of a plane at once, about 40 bytes a pixel.
 
     MAD of integers is quantised, and its bins of equal width often leave few for the fit:
-    `docs/metrics.md` compares both on simulated cameras; prefer ``"variance"`` for clean series.
+    ``docs/metrics/gain.md`` compares both on simulated cameras; prefer ``"variance"`` for clean
+    series.
     A scene that moves, or light that flickers, adds variance that is not counted in electrons.
 
     The recipe is that of smlmlp's ``detect_gain``, whose map does not know an offset; the other

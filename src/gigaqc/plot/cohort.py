@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gigaqc.errors import ParameterError
-from gigaqc.plot.results import CATEGORIES, label_of, new_axes, say
+from gigaqc.plot.results import CATEGORIES, label_of, new_axes, printable, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ _MARKERS = "osD^vP*Xph"  # beside colours, for those who do not tell them apart
 _MOST_NAMED = 12  # batches with a name of their own
 _AS_VECTORS = 300  # points; more become a small picture in SVG and PDF
 _LINE = "#D55E00"
+_LONGEST = 18  # characters of a name in a picture
 
 
 def cohort_strip(
@@ -197,6 +198,14 @@ def _spread(values: np.ndarray, batches: np.ndarray) -> np.ndarray:
     return lift
 
 
+def _ending(name: str) -> str:
+    """A sample's name, or its end: names of one cohort often begin alike."""
+    label = printable(name)
+    if len(label) > _LONGEST:
+        label = "\N{HORIZONTAL ELLIPSIS}" + label[-_LONGEST:]
+    return label_of(label)
+
+
 def _style(row: int) -> tuple[str, str]:
     return CATEGORIES[row % len(CATEGORIES)], _MARKERS[row % len(_MARKERS)]
 
@@ -217,7 +226,7 @@ def _ring(ax: Axes, x: np.ndarray, y: np.ndarray, names: np.ndarray, marked: Ite
         named.append((at, height))
         beyond = at > left + across / 2
         ax.annotate(
-            label_of(name), (at, height), xytext=(-7 if beyond else 7, 0), va="center",
+            _ending(name), (at, height), xytext=(-7 if beyond else 7, 0), va="center",
             ha="right" if beyond else "left", textcoords="offset points", fontsize=7.5,
             color=colour, annotation_clip=False,
         )  # fmt: skip

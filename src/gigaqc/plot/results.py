@@ -111,6 +111,9 @@ def summary(assessment: Any) -> Figure:
         below.set_xlabel("")
         if column:
             below.set_ylabel("")
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)  # a notebook shows what a cell returns, and would show what is open again
     return figure
 
 
@@ -214,7 +217,7 @@ def correlation(
     matrix = results if isinstance(results, xr.DataArray) else results.correlation
     names = _names(matrix)
     values = np.asarray(matrix.values, dtype=np.float64)
-    side = float(np.clip(1.8 + 0.3 * len(names), 3.0, 14.0))
+    side = float(np.clip(1.8 + 0.22 * len(names), 3.0, 14.0))
     ax = new_axes(ax, (side + 0.8, side))
     image = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
     labels = [label_of(n) for n in names]
@@ -363,11 +366,10 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
-    """A figure outside pyplot's list of open ones, so that a notebook shows it once."""
-    import matplotlib.pyplot  # noqa: F401  (registers how a notebook shows a Figure)
-    from matplotlib.figure import Figure
+    """A figure of pyplot's, which a notebook shows when the cell ends."""
+    import matplotlib.pyplot as plt
 
-    return Figure(figsize=size, layout="constrained")
+    return plt.figure(figsize=size, layout="constrained")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

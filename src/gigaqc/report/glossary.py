@@ -254,6 +254,8 @@ CORRELATION = Metric(
 TISSUE: tuple[Metric, ...] = (
     Metric("coverage", "Tissue coverage", "Tissue over all measured pixels: what is brighter than "
            "a threshold in the blurred tissue channel.", "", "fraction"),
+    Metric("n_fragments", "Tissue fragments", "Pieces of the tissue, pixels of which touch along a "
+           "side.", "", "count"),
     Metric("fragmentation", "Fragmentation", "Tissue outside of its largest piece.", "lower",
            "fraction"),
 )  # fmt: skip

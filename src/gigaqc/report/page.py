@@ -20,7 +20,7 @@ from gigaqc.report.words import (
 
 _NESTING = 6  # levels of provenance that are shown
 _ENTRIES = 200  # entries of one level that are shown
-_THUMBNAIL_BYTES = 2_000_000  # of a page, which is to stay below 5 million with all its maps
+_THUMBNAIL_BYTES = 1_600_000  # of a page, which is to stay below 5 million with all its maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ def render(
         assessment, [k.name.short for k in known.values()], view.expected_pairs(assessment)
     )
     objects = _objects(assessment)
+    cards = _cards(assessment, rows, raised)
     around = shell(("base.css", "page.css"), ("tables.js", "maps.js"))
     return template("page.html.j2").render(
         title=name_of(assessment.name),
@@ -84,7 +85,8 @@ def render(
         columns=shown,
         rows=rows,
         choices=view.choices([row.status for row in rows]),
-        cards=_cards(assessment, rows, raised),
+        cards=cards,
+        mapped=any(card.grid and card.grid.maps for card in cards),
         raised=view.flag_groups(raised),
         passed=view.flag_groups(passed),
         n_passed=len(passed),

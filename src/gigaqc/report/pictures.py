@@ -144,7 +144,7 @@ class Plot:
 def correlation_svg(assessment: Any, expected: Iterable[tuple[str, str]]) -> Plot:
     """The correlation matrix; squares are as large as names that can be read need."""
     count = assessment.correlation.sizes["c"]
-    side = float(np.clip(0.178 * count, 2.6, 12.0))
+    side = float(np.clip(0.17 * count, 2.6, 12.0))
     longest = max(len(plot.printable(n, 24)) for n in assessment.correlation.coords["c"].values)
     size = float(np.clip(300 / count, 7.0, 9.5))
     names = 0.14 + 0.68 * size / 72 * max(longest, 3)

@@ -27,6 +27,7 @@ from gigaqc.report.words import (
 _REASONS_SHOWN = 6
 _NAMES_SHOWN = 8
 _FACT_LENGTH = 20
+_WHOLE = ("image", "sample")  # scopes of flags that are about all of it
 _UNEXPECTED = 0.7  # as in gq.unexpected_correlations and gq.pl.correlation
 
 
@@ -203,7 +204,9 @@ def _reason(
     status: Status, key: str, flags: Sequence[Mapping[str, Any]], known: Mapping[str, Link]
 ) -> Reason:
     named = list(dict.fromkeys(str(f["name"]) for f in flags if not is_missing(f["name"])))
-    named = [n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) != "image"]
+    named = [
+        n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) not in _WHOLE
+    ]
     shown = tuple(known.get(n, Link(name_of(n), "")) for n in named[:_NAMES_SHOWN])
     texts = [t for f in flags if (t := _found(key, f))]
     text = texts[0] if texts else ""
