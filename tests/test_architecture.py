@@ -37,6 +37,7 @@ LEVELS = {
     "observe": 2.3,
     "metrics": 3,
     "rules": 3,
+    "reading": 3.4,
     "passes": 3.5,
     "mapping": 3.6,
     "scratch": 3.6,

@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 from dask._task_spec import (
     Alias,
-    DataNode,
     GraphNode,
     List,
     Task,
@@ -32,10 +31,9 @@ from dask.typing import Key
 from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
-from gigaqc.io.direct import direct, store_of
-from gigaqc.io.lazy import named
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.packing import Packed
+from gigaqc.reading import Arrays, Reads, asks_ahead, begin
 from gigaqc.settling import when_done
 from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarded
 
@@ -83,29 +81,32 @@ class Pass:
     def build(self) -> Delayed:
         """The joined result, lazily."""
         groups = plan_groups(self.image, self.smallest)
-        nodes, keys = self.observe_tasks(groups)
+        nodes, keys, source = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
         last = merge_tree(self.name, keys, nodes)
         root = f"{self.name}-merged"
         finish = CheckedFinish(self.finish) if self.guard and self.finish else self.finish
         nodes[root] = Alias(root, last) if finish is None else Task(root, finish, TaskRef(last))
+        source.expected_in(nodes)
         return promise(root, nodes, self.after)
 
-    def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
-        """Tasks that read and observe, and the key of each group's."""
+    def observe_tasks(
+        self, groups: Sequence[Group]
+    ) -> tuple[dict[Key, GraphNode], list[Key], Reads]:
+        """Tasks that read and observe, the key of each group's, and what is read."""
         image, mask = self.image, self.mask
         table, source = owned(image.data, self.name, self.after, guard=self.guard)
         if mask is not None:
             mask_table, more = owned(mask.data, self.name + "-mask", self.after)
-            source = {**source, **more}
+            source.add(more)
         name = f"{self.name}-observe"
         keys: list[Key] = [(name, *g.index) for g in groups]
         pixels = _pieces(image, table, groups)
         masks = [None] * len(groups) if mask is None else _pieces(mask, mask_table, groups)
         nodes: dict[Key, GraphNode] = {}
         arguments = self._arguments()
-        reads = _reads(list(zip(pixels, masks, strict=True)), source)
+        reads = _reads(list(zip(pixels, masks, strict=True)), source.nodes)
         for key, group, own, beside, (inside, outside) in zip(
             keys, groups, pixels, masks, reads, strict=True
         ):
@@ -113,8 +114,8 @@ class Pass:
             reading = _Reading(self.observe, group.place, outside, self.guard, packed)
             refs = (TaskRef(name) for name in outside)
             nodes[key] = Task(key, _observe_group, reading, len(arguments), *arguments, *refs)
-        add_needed(nodes, source)
-        return nodes, keys
+        add_needed(nodes, source.nodes)
+        return nodes, keys, source
 
     def _join_planes(
         self, groups: Sequence[Group], keys: Sequence[Key], nodes: dict[Key, GraphNode]
@@ -205,28 +206,28 @@ def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
 
 def owned(
     array: Any, name: str, after: tuple[Delayed, ...], *, guard: bool = False
-) -> tuple[np.ndarray, Mapping[Key, GraphNode]]:
+) -> tuple[np.ndarray, Reads]:
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
     first is at work. With `guard` what cannot be read is a value and no error.
     """
     found = cuts_of(array)
-    if found is not None:
+    whole = None if found is None else Arrays.of({}).directly(found[0].array)
+    if found is not None and not asks_ahead(whole):
         cuts, table = found
-        whole = _decoded_directly(cuts.array, {})
         waits = [a.key for a in after]
         cuts = cuts.owned(f"{cuts.name}-{name}", whole, waits, guarded if guard else None)
         for index in np.ndindex(*table.shape):
             table[index] = (cuts.name, *table[index])
-        return table, cuts
+        return table, Reads(cuts, [])
     keys = array.__dask_keys__()
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
     fresh: dict[Key, Any] = {key: _renamed(key, name) for key in graph}
     nodes: dict[Key, GraphNode] = {}
-    arrays: dict[int, Any] = {}
+    arrays = Arrays.of(graph)
     for key, given in graph.items():
-        node = _reading_directly(given, arrays).substitute(fresh, key=fresh[key])
+        node = arrays.read_directly(given).substitute(fresh, key=fresh[key])
         node = guarded(node) if guard else node
         if node.dependencies or not after:
             nodes[fresh[key]] = node
@@ -236,32 +237,7 @@ def owned(
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
         table[index] = fresh[array.name, *index]
-    return table, nodes
-
-
-def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
-    """The same where a zarr array that a task reads from is decoded without zarr's pipeline.
-
-    `arrays` keeps what was found for each array, which many tasks share.
-    """
-    if isinstance(node, DataNode):
-        value = _decoded_directly(node.value, arrays)
-        return node if value is node.value else DataNode(node.key, value)
-    if type(node) is Task and any(isinstance(a, DataNode) for a in node.args):
-        arguments = [
-            _reading_directly(a, arrays) if isinstance(a, DataNode) else a for a in node.args
-        ]
-        if any(a is not b for a, b in zip(arguments, node.args, strict=True)):
-            return Task(node.key, node.func, *arguments, **node.kwargs)
-    return node
-
-
-def _decoded_directly(value: Any, arrays: dict[int, Any]) -> Any:
-    if type(value).__module__.partition(".")[0] != "zarr" or not hasattr(value, "chunks"):
-        return value
-    if id(value) not in arrays:
-        arrays[id(value)] = named(value, direct(value), store_of(value))
-    return arrays[id(value)]
+    return table, Reads(nodes, arrays.stores)
 
 
 def _renamed(key: Key, name: str) -> Key:
@@ -398,6 +374,7 @@ class Source:
     ) -> None:
         self._nodes, self._values = inside, dict(values)
         self._uses = count_users([wanted], inside)
+        begin(inside.values())
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""

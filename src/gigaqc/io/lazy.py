@@ -7,8 +7,9 @@ pickles, so that a worker in another process opens the file for itself.
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ import xarray as xr
 from gigaqc.errors import ImageError, ParameterError, ReadError
 from gigaqc.image import DIMS, check_channels, check_dtype, listed, parse_dims
 from gigaqc.io.filling import BadChunk, Filling, current_filling
+from gigaqc.io.seen import ChunkError, Unreachable, portable, unseen
 
 _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
@@ -75,7 +77,7 @@ class LazyArray:
         source: str,
         channels: Sequence[str] = (),
     ) -> None:
-        self.array = array
+        self.array: Any = array
         self.order = tuple(order)
         self.dims = tuple(dims)
         self.source = source
@@ -94,25 +96,53 @@ class LazyArray:
         spans = tuple(
             slice(int(k), int(k) + 1) if isinstance(k, (int, np.integer)) else k for k in key
         )
-        filling = current_filling()
-        if filling is not None:
-            block = self._read_around(spans, filling)
-        else:
-            try:
-                block = self._read(spans)
-            except (MemoryError, ImportError):
-                raise
-            except Exception as error:
-                raise self._explained(spans, error) from error
+        filling, failed = current_filling(), None
+        try:
+            block = self._read(spans) if filling is None else self._read_around(spans, filling)
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:
+            failed, cause = self._explained(spans, error), portable(error)
+        if failed is not None:
+            # Not where it was caught: what dask sends home holds all errors that led to this one.
+            raise failed from cause
         dropped = tuple(i for i, k in enumerate(key) if isinstance(k, (int, np.integer)))
         return block.squeeze(dropped) if dropped else block
 
-    def _read(self, spans: Sequence[slice]) -> np.ndarray:
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether it wants to know which blocks will be read, because they come from a store."""
+        return getattr(self.array, "asks_ahead", False)
+
+    def for_a_pass(self) -> LazyArray:
+        """The same array, with requests of its own that go when a graph does."""
+        other = copy.copy(self)
+        other.array = self.array.for_a_pass()
+        return other
+
+    def expect(self, keys: Iterable[Any]) -> None:
+        """Say which blocks tasks will read, about in this order."""
+        self.array.expect(self._raw(key) for key in keys)
+
+    def expect_around(self, grid: Mapping[tuple[int, ...], Any]) -> None:
+        """Say which blocks tasks will read, each about when they read those beside it."""
+        raw = {place: self._raw(key) for place, key in grid.items()}
+        self.array.expect_around(raw)
+
+    def begin(self, keys: Iterable[Any]) -> None:
+        """Ask for blocks that a task reads now."""
+        self.array.begin([self._raw(key) for key in keys])
+
+    def _raw(self, spans: Sequence[Any]) -> tuple[Any, ...]:
+        """A block in the axes of the file."""
         raw = [slice(0, 1)] * len(self.array.shape)
         for axis, span in zip(self.order, spans, strict=True):
             if axis is not None:
                 raw[axis] = span
-        block = np.asarray(self.array[tuple(raw)])
+        return tuple(raw)
+
+    def _read(self, spans: Sequence[slice]) -> np.ndarray:
+        block = np.asarray(self.array[self._raw(spans)])
         kept = [a for a in self.order if a is not None]
         gone = [a for a in range(block.ndim) if a not in kept]
         block = block.transpose(*gone, *kept).reshape([block.shape[a] for a in kept])
@@ -137,8 +167,8 @@ class LazyArray:
             where = [slice(s.start - a, s.stop - a) for s, a in zip(part, corner, strict=True)]
             try:
                 block[tuple(where)] = self._read(part)
-            except (MemoryError, ImportError):
-                raise
+            except (MemoryError, ImportError, FileNotFoundError, Unreachable):
+                raise  # that is no chunk, but the store
             except Exception as error:
                 filling.add(replace(found, error=f"{type(error).__name__}: {error}"))
         for axis, (place, low) in enumerate(zip(places, corner, strict=True)):
@@ -163,14 +193,25 @@ class LazyArray:
             )
 
     def _explained(self, spans: Sequence[slice], error: Exception) -> ReadError:
-        index, cause = self._first_bad_chunk(spans, error)
+        if isinstance(error, FileNotFoundError):
+            error = unseen(str(error.filename or self.source))
+        if isinstance(error, Unreachable) and not error.index:
+            return Unreachable(self.source, (), f"{error.why}: {error.store}", error.cure)
+        if isinstance(error, ChunkError):  # it knows where it was; reading again would take minutes
+            index = tuple(0 if a is None else error.index[a] for a in self.order)
+            why, cure = f"{error.store}: {error.why}", error.cure
+        else:
+            index, cause = self._first_bad_chunk(spans, error)
+            why = f"{type(cause).__name__}: {cause}"
+            cure = (
+                "the file is corrupt or truncated there, or was changed while it was read: copy or "
+                "export it again"
+            )
+        if not isinstance(error, Unreachable):
+            cure += ', or leave such chunks out with on_error="mask" where there is that choice'
         shown = BadChunk(self.source, self.dims, index, "")
-        return ReadError(
-            f"{self.source}{self._channel(index)}: chunk {shown} cannot be read "
-            f"({type(cause).__name__}: {cause}); the file is corrupt or truncated there, or was "
-            "changed while it was read: copy or export it again, or leave such chunks out with "
-            'on_error="mask" where there is that choice.'
-        )
+        message = f"{self.source}{self._channel(index)}: chunk {shown} cannot be read ({why}); "
+        return ReadError(f"{message}{cure}.")
 
     def _channel(self, index: tuple[int, ...]) -> str:
         """In words, which channels a chunk holds."""
@@ -315,6 +356,25 @@ def grouped(shape: Sequence[int], chunks: Sequence[int], dims: Sequence[str]) ->
         return tuple(result)
     result[x] = _multiple(result[x], _SIDE, shape[x])
     result[y] = _multiple(result[y], max(1, _SIDE * _SIDE // result[x]), shape[y])
+    return tuple(result)
+
+
+def grouped_in_shards(
+    chunks: Sequence[int], shards: Sequence[int] | None, dims: Sequence[str] | None
+) -> tuple[int, ...]:
+    """Chunks of tiny ``y x`` area grouped to at most 1024 x 1024, none across the end of a shard.
+
+    Where there are no shards, chunks stay as they are.
+    """
+    result = [int(c) for c in chunks]
+    if shards is None or len(result) < 2:
+        return tuple(result)
+    y, x = (-2, -1) if dims is None else (dims.index("y"), dims.index("x"))
+    if result[y] * result[x] < _TINY:
+        for axis in (y, x):
+            own = result[axis]
+            fitting = range(own, min(_SIDE, int(shards[axis])) + 1, own)
+            result[axis] = max((n for n in fitting if shards[axis] % n == 0), default=own)
     return tuple(result)
 
 

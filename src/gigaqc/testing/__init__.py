@@ -19,10 +19,13 @@ from gigaqc.testing.phantoms import (
     tissue,
 )
 from gigaqc.testing.processes import PeakMemory, forbid_compute, peak_memory
+from gigaqc.testing.servers import Fault, FaultyServer
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads, sparse_store
 
 __all__ = [
     "CountingStore",
+    "Fault",
+    "FaultyServer",
     "PeakMemory",
     "Phantom",
     "Truth",
