@@ -16,8 +16,11 @@ from gigaqc.tables.encoded import shapes_files, storable, table_files
 
 anndata = pytest.importorskip("anndata")
 
-# anndata 0.12 and 0.13 with pandas 3
-pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
+# anndata with pandas 3
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The 'future.infer_string' option is deprecated",
+    "ignore:The 'mode.chained_assignment' option is deprecated",
+)
 
 
 def table() -> Any:
