@@ -1,7 +1,8 @@
 """Results of `gq.spatial.assess` in napari, where napari-spatialdata and a Qt are installed.
 
 Run in a process of its own: Qt without a screen must be chosen before it starts, and its threads
-and warnings concern no other test.
+and warnings concern no other test. napari brings a plugin of pytest, whose imports warn:
+PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 leaves it out.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ def assert_same(found: Any, wanted: Any) -> None:
     assert found.obs["kind"].dtype == "category" and found.obs["flag"].dtype == bool
     assert found.var_names.tolist() == wanted.var_names.tolist()
     np.testing.assert_array_equal(found.X, wanted.X)
+    assert set(found.layers) - {None} == {"z0"}
     np.testing.assert_array_equal(found.layers["z0"], wanted.layers["z0"])
     np.testing.assert_array_equal(found.obsm["spatial"], wanted.obsm["spatial"])
     np.testing.assert_array_equal(found.obsp["r"], wanted.obsp["r"])
@@ -107,6 +108,7 @@ def test_empty_tables_and_rows(tmp_path: Path) -> None:
     )
     found = anndata.read_zarr(write(table_files(made), tmp_path / "t"))
     assert found.shape == (0, 2) and list(found.obs) == ["t"]
+    assert not (tmp_path / "t" / "layers").exists()
 
 
 def test_shapes_are_those_that_spatialdata_writes(tmp_path: Path) -> None:
