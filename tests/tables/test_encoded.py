@@ -16,8 +16,11 @@ from gigaqc.tables.encoded import shapes_files, storable, table_files
 
 anndata = pytest.importorskip("anndata")
 
-# anndata 0.12 and 0.13 with pandas 3
-pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
+# anndata with pandas 3
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The 'future.infer_string' option is deprecated",
+    "ignore:The 'mode.chained_assignment' option is deprecated",
+)
 
 
 def table() -> Any:
@@ -58,6 +61,7 @@ def assert_same(found: Any, wanted: Any) -> None:
     assert found.obs["kind"].dtype == "category" and found.obs["flag"].dtype == bool
     assert found.var_names.tolist() == wanted.var_names.tolist()
     np.testing.assert_array_equal(found.X, wanted.X)
+    assert set(found.layers) - {None} == {"z0"}
     np.testing.assert_array_equal(found.layers["z0"], wanted.layers["z0"])
     np.testing.assert_array_equal(found.obsm["spatial"], wanted.obsm["spatial"])
     np.testing.assert_array_equal(found.obsp["r"], wanted.obsp["r"])
@@ -104,6 +108,7 @@ def test_empty_tables_and_rows(tmp_path: Path) -> None:
     )
     found = anndata.read_zarr(write(table_files(made), tmp_path / "t"))
     assert found.shape == (0, 2) and list(found.obs) == ["t"]
+    assert not (tmp_path / "t" / "layers").exists()
 
 
 def test_shapes_are_those_that_spatialdata_writes(tmp_path: Path) -> None:

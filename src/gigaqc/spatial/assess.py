@@ -69,7 +69,7 @@ def assess(
 
         ``shapes["qc_img_key_grid"]``
             The tiles: rectangles in the image's pixels, the last row and column cut at its edge,
-            with the image's transformations, and their bounds ``pixel_y0``, ... in columns.
+            with the image's transformations.
         ``tables["qc_img_key"]``
             Annotates the grid, one row a tile; a column ``qc_<metric>:<channel>`` for each map of
             ``Assessment.tiles`` and each channel (also in ``var["metric"]``, ``var["channel"]``),

@@ -47,8 +47,10 @@ def table_files(table: Any) -> Files:
     for name in ("obs", "var"):
         tree.add(name, getattr(table, name))
     for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
-        if held := dict(getattr(table, name)):
-            tree.add(name, held)
+        held = getattr(table, name)
+        # anndata 0.13 lists X among the layers, as None.
+        if kept := {key: held[key] for key in held if key is not None}:
+            tree.add(name, kept)
     return tree.files
 
 

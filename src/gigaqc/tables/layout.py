@@ -64,9 +64,8 @@ def grid_shapes(grid: Grid) -> Any:
     import shapely
 
     y0, x0, y1, x1 = grid.bounds().T
-    names = ("pixel_y0", "pixel_x0", "pixel_y1", "pixel_x1")
-    columns = dict(zip(names, (y0, x0, y1, x1), strict=True))
-    return geopandas.GeoDataFrame(columns, geometry=shapely.box(x0, y0, x1, y1))
+    # Without columns: napari-spatialdata 0.7 fails on shapes that have more than geometry.
+    return geopandas.GeoDataFrame(geometry=shapely.box(x0, y0, x1, y1))
 
 
 def tile_table(assessment: Any, key: str, grid: Grid) -> Any:
