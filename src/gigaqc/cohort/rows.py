@@ -74,26 +74,15 @@ def summary_row(entry: Entry, report: Mapping[str, Any], *, page: bool) -> dict[
 
 def channel_rows(entry: Entry, report: Mapping[str, Any]) -> pd.DataFrame:
     """The metrics of a sample's channels, a row each."""
-    table = pd.DataFrame(
-        {
-            name: list(values.values())
-            for name, values in _by_metric(report["channels"]).items()
-        }
-    )  # fmt: skip
-    for name in table:
-        if name != "status":
-            table[name] = np.array([_number(v) for v in table[name]], "f8")
+    rows = report["channels"]
+    metrics = [name for name in next(iter(rows.values())) if name != "status"]
+    # One array: of thousands of samples, columns of their own would be most of the memory.
+    numbers = np.array([[_number(row[name]) for name in metrics] for row in rows.values()], "f8")
+    table = pd.DataFrame(numbers, columns=metrics)
     table.insert(0, "sample", entry.name)
-    table.insert(1, "channel", list(report["channels"]))
+    table.insert(1, "channel", list(rows))
+    table["status"] = [row["status"] for row in rows.values()]
     return table
-
-
-def _by_metric(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    metrics: dict[str, dict[str, Any]] = {}
-    for channel, values in channels.items():
-        for metric, value in values.items():
-            metrics.setdefault(metric, {})[channel] = value
-    return metrics
 
 
 def _number(value: Any) -> float:
