@@ -11,8 +11,10 @@ from typing import Any
 import dask.array as da
 import device_array
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from same_states import equivalent, spread_of
 
 import gigaqc as gq
 
@@ -43,6 +45,45 @@ def series(dtype: str, chunks: tuple[int, ...]) -> xr.DataArray:
     if np.dtype(dtype).kind == "f":
         frames[3, 5, 7] = np.nan
     return xr.DataArray(da.from_array(frames, chunks=chunks), dims=("t", "y", "x"))
+
+
+def stack(dtype: str, chunks: tuple[int, ...]) -> xr.DataArray:
+    rng = np.random.default_rng(1)
+    pixels = rng.poisson(rng.gamma(2, 30, (3, 70, 90)), (3, 70, 90)).astype(dtype)
+    pixels[:, 10:30, 40:70] = 0
+    pixels[1, 50, 50] = 250
+    if np.dtype(dtype).kind == "f":
+        pixels[0, 3, 4:9], pixels[2, 40, 40] = np.nan, np.inf
+    return xr.DataArray(
+        da.from_array(pixels, chunks=chunks), dims=("c", "y", "x"), coords={"c": ["a", "b", "c"]}
+    )
+
+
+@pytest.mark.parametrize("chunks", [(3, 70, 90), (1, 32, 40)])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8"])
+def test_scan(
+    move: Any, dtype: str, masked: bool, chunks: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 6000)  # several groups, with seams
+    monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
+    image = stack(dtype, chunks)
+    mask = np.random.default_rng(2).random((70, 90)) < 0.8 if masked else None
+    expected = gq.scan(image, mask=mask).compute()
+    found = gq.scan(on_device(image, move), mask=mask).compute()
+    pixels = image.values.astype("f8")
+    equivalent(found.state, expected.state, spread_of(pixels, 0))
+    planes = {70 * 90, 3 * 70 * 90}  # of the chunks that are not cut
+    assert device_array.copied and not planes & set(device_array.copied), "pixels left the device"
+
+
+def test_assess_of_an_image_on_a_device(move: Any) -> None:
+    image = stack("u2", (3, 35, 45))
+    labels = np.kron(np.arange(1, 64).reshape(7, 9), np.ones((10, 10), "i4"))
+    expected = gq.assess(image, labels=labels, progress=False)
+    found = gq.assess(on_device(image, move), labels=labels, progress=False)
+    pd.testing.assert_frame_equal(found.channels, expected.channels, rtol=1e-9)
+    pd.testing.assert_frame_equal(found.objects, expected.objects)
 
 
 @pytest.mark.parametrize("estimator", ["mad", "variance"])

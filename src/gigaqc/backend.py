@@ -43,6 +43,11 @@ def empty_beside(block: Any, shape: tuple[int, ...]) -> Any:
     return namespace_of(block).empty(shape, dtype=block.dtype, device=block.device)
 
 
+def beside(array: np.ndarray, block: Any) -> Any:
+    """A copy of a numpy array where the block is; the array itself beside one of the host."""
+    return array if on_host(block) else namespace_of(block).asarray(array, device=block.device)
+
+
 def namespace_of(block: Any) -> Any:
     """The functions of the array API standard for a block."""
     from array_api_compat import array_namespace

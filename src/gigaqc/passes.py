@@ -28,6 +28,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
+from gigaqc.backend import beside, local
 from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
@@ -63,6 +64,8 @@ class Pass:
     before `after` is done. ``finish`` is applied to the last result. Groups with neighbours have
     sides of at least `smallest` pixels: what a seam needs of them.
 
+    With `on_device` blocks of an image on a device are observed there, else copied to the host.
+
     With `guard` chunks of the image that cannot be read are no error: `observe` then gets masked
     arrays, and the result is `Checked`.
     """
@@ -77,6 +80,7 @@ class Pass:
     smallest: int = SMALLEST_SIDE
     after: tuple[Delayed, ...] = ()
     guard: bool = False
+    on_device: bool = False
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
@@ -107,11 +111,12 @@ class Pass:
         nodes: dict[Key, GraphNode] = {}
         arguments = self._arguments()
         reads = _reads(list(zip(pixels, masks, strict=True)), source.nodes)
-        for key, group, own, beside, (inside, outside) in zip(
+        for key, group, own, own_mask, (inside, outside) in zip(
             keys, groups, pixels, masks, reads, strict=True
         ):
-            packed = Packed((own, beside, inside))
-            reading = _Reading(self.observe, group.place, outside, self.guard, packed)
+            packed = Packed((own, own_mask, inside))
+            stays = self.on_device and not self.guard
+            reading = _Reading(self.observe, group.place, outside, self.guard, stays, packed)
             refs = (TaskRef(name) for name in outside)
             nodes[key] = Task(key, _observe_group, reading, len(arguments), *arguments, *refs)
         add_needed(nodes, source.nodes)
@@ -347,6 +352,7 @@ class _Reading:
     place: Place
     outside: tuple[Key, ...]
     guard: bool
+    on_device: bool
     packed: Packed
 
     def unpacked(self) -> tuple[Pieces, Pieces | None, dict[Key, GraphNode]]:
@@ -393,6 +399,7 @@ class _Source(Source):
         values = dict(zip(reading.outside, given, strict=True))
         super().__init__(inside, values, _keys_of(self.pixels, self.mask))
         self.watch = Watch()
+        self._array = local if reading.on_device else self.watch.array
 
     def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
         """Each channel of a block, (t, z, y, x); axes it lacks have length 1.
@@ -410,7 +417,7 @@ class _Source(Source):
 
     def _joined(self, nested: Any, axes: Sequence[int]) -> Any:
         if not isinstance(nested, list):
-            return self.watch.array(self.take(nested))
+            return self._array(self.take(nested))
         parts = [self._joined(part, axes[1:]) for part in nested]
         if len(parts) == 1:
             return parts[0]
@@ -430,7 +437,9 @@ def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
         masks = list(source.channels(source.mask))
         channels = list(channels)
         masks = masks * len(channels) if len(masks) == 1 else masks
-        masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, channels, strict=True)]
+        masks = [
+            beside(np.broadcast_to(m, c.shape), c) for m, c in zip(masks, channels, strict=True)
+        ]
     found = reading.observe(channels, masks, reading.place, *arguments)
     return Checked(found, source.watch.found()) if reading.guard else found
 

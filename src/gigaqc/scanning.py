@@ -263,8 +263,9 @@ class _Scan:
         labels, sums = self.labels, None
         if labels is None:
             first = Pass(
-                f"scan-{token}", self.image, self.mask, *self._functions(), guard=self.guard
-            )
+                f"scan-{token}", self.image, self.mask, *self._functions(), guard=self.guard,
+                on_device=True,
+            )  # fmt: skip
         else:
             wanted = objects.Request.of(labels, self.image)
             first = Pass(
@@ -299,7 +300,7 @@ class _Scan:
         again = Pass(
             f"again-{token}", self.image, self.mask, observe,
             (replace(request, parts=request.parts & Part.RESPONSE), planned),
-            observing.join_again, after=(planned,), guard=self.guard,
+            observing.join_again, after=(planned,), guard=self.guard, on_device=True,
         ).build()  # fmt: skip
         if unreadable is not None:
             again = join(f"agreed-{token}", agreed, again, unreadable)
