@@ -87,13 +87,23 @@ def _neighbours(a: Any, b: Any, d: np.ndarray, what: str) -> None:
     _near(a.table[..., 3:], b.table[..., 3:], n * d * d, what)
 
 
+def _box(a: Any, b: Any, scale: np.ndarray, what: str) -> None:
+    assert a.origin == b.origin, what
+    _near(a.values, b.values, scale, what)
+
+
 def _profile(a: Any, b: Any, d: np.ndarray, what: str) -> None:
-    assert a.box.origin == b.box.origin, what
-    _table(a.box.values, b.box.values, d, what)
+    identical(a.n, b.n, what)
+    n, d = b.n.values, d[:, None]
+    _box(a.total, b.total, n * d, what)
+    assert (a.squares is None) == (b.squares is None), what
+    if a.squares is not None:
+        _box(a.squares, b.squares, n * d * d, what)
 
 
 def _tiles(a: Any, b: Any, d: np.ndarray, what: str) -> None:
-    _profile(a, b, d, what)
+    assert a.box.origin == b.box.origin, what
+    _table(a.box.values, b.box.values, d, what)
     np.testing.assert_array_equal(a.box.values[3], b.box.values[3], err_msg=what)
     identical(a.largest, b.largest, "largest")
 
@@ -114,10 +124,9 @@ def _spectrum(a: Any, b: Any, d: np.ndarray, what: str) -> None:
 
 
 def _thumbnail(a: Any, b: Any, d: np.ndarray, what: str) -> None:
-    assert a.side == b.side and a.box.origin == b.box.origin
-    n = b.box.values[0]
-    np.testing.assert_array_equal(a.box.values[0], n)
-    _near(a.box.values[1], b.box.values[1], n * d.reshape(-1, 1, 1), what)
+    assert a.side == b.side
+    identical(a.n, b.n, what)
+    _box(a.total, b.total, b.n.values * d.reshape(-1, 1, 1), what)
 
 
 def _outside(a: Any, b: Any, d: np.ndarray, what: str) -> None:

@@ -187,7 +187,16 @@ def test_a_mask_of_everything_is_no_mask() -> None:
             whole(block, mask, 16, Place(0, 0, 0, 0)) for mask in (None, np.ones(block.shape, "?"))
         )
         assert closed.outside is not None and not closed.outside.table.any()
-        equivalent(replace(closed, outside=None), open_)
+        assert closed.rows is not None and closed.columns is not None and closed.tiles is not None
+        total = closed.tiles.box.values[2].sum(axis=(1, 2, 3, 4))
+        lines = {}
+        for name, profile in (("rows", closed.rows), ("columns", closed.columns)):
+            assert profile.squares is not None
+            np.testing.assert_allclose(profile.squares.values.sum(axis=1), total, rtol=1e-12)
+            # Where nothing can be excluded squares by line are not kept.
+            keep = dtype == "f4"
+            lines[name] = replace(profile, squares=profile.squares if keep else None)
+        equivalent(replace(closed, outside=None, **lines), open_)
 
 
 @repeatable

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -29,11 +29,13 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
+from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
 from gigaqc.io.direct import direct, store_of
 from gigaqc.io.lazy import named
 from gigaqc.observe import SMALLEST_SIDE, Place
+from gigaqc.packing import Packed
 from gigaqc.settling import when_done
 from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarded
 
@@ -42,7 +44,7 @@ GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its o
 _PLACES = ("t", "z", "y", "x")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Consecutive chunks that one task reads, all channels of them."""
 
@@ -96,22 +98,21 @@ class Pass:
         table, source = owned(image.data, self.name, self.after, guard=self.guard)
         if mask is not None:
             mask_table, more = owned(mask.data, self.name + "-mask", self.after)
-            source |= more
-        keys: list[Key] = [(f"{self.name}-observe", *g.index) for g in groups]
-        pixels = [Pieces.of(image, table, g) for g in groups]
-        masks = [None if mask is None else Pieces.of(mask, mask_table, g) for g in groups]
-        needed = [list(_keys_of(*pieces)) for pieces in zip(pixels, masks, strict=True)]
-        users = count_users(needed, source)
+            source = {**source, **more}
+        name = f"{self.name}-observe"
+        keys: list[Key] = [(name, *g.index) for g in groups]
+        pixels = _pieces(image, table, groups)
+        masks = [None] * len(groups) if mask is None else _pieces(mask, mask_table, groups)
         nodes: dict[Key, GraphNode] = {}
         arguments = self._arguments()
-        for k, group in enumerate(groups):
-            inside, outside = own_reads(needed[k], source, users)
-            parts = (pixels[k], masks[k], group.place, inside, outside, self.guard)
-            reading = _Reading(self.observe, *parts)
+        reads = _reads(list(zip(pixels, masks, strict=True)), source)
+        for key, group, own, beside, (inside, outside) in zip(
+            keys, groups, pixels, masks, reads, strict=True
+        ):
+            packed = Packed((own, beside, inside))
+            reading = _Reading(self.observe, group.place, outside, packed, self.guard)
             refs = (TaskRef(name) for name in outside)
-            nodes[keys[k]] = Task(
-                keys[k], _observe_group, reading, len(arguments), *arguments, *refs
-            )
+            nodes[key] = Task(key, _observe_group, reading, len(arguments), *arguments, *refs)
         add_needed(nodes, source)
         return nodes, keys
 
@@ -127,7 +128,7 @@ class Pass:
         table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
         for group, key in zip(groups, keys, strict=True):
             table[group.index] = key
-        level = 0
+        level, arguments = 0, self._arguments()
         while table[0, 0].size > 1:
             frames, planes, height, width = table.shape
             joined = np.empty((frames, planes, -(-height // 2), -(-width // 2)), dtype=object)
@@ -137,7 +138,9 @@ class Pass:
                     joined[t, z, y, x] = square.item()
                     continue
                 key = (f"{self.name}-join-{level}", t, z, y, x)
-                nodes[key] = Task(key, _join_square, seam, _refs(square), *self._arguments())
+                # Flat: each list of a graph is a node with a set of its own.
+                refs = map(TaskRef, square.flat)
+                nodes[key] = Task(key, _join_square, seam, square.shape, *refs, *arguments)
                 joined[t, z, y, x] = key
             table, level = joined, level + 1
         return list(table.ravel())
@@ -202,12 +205,21 @@ def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
 
 def owned(
     array: Any, name: str, after: tuple[Delayed, ...], *, guard: bool = False
-) -> tuple[np.ndarray, dict[Key, GraphNode]]:
+) -> tuple[np.ndarray, Mapping[Key, GraphNode]]:
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
     first is at work. With `guard` what cannot be read is a value and no error.
     """
+    found = cuts_of(array)
+    if found is not None:
+        cuts, table = found
+        whole = _decoded_directly(cuts.array, {})
+        around = guarded if guard else None
+        cuts = cuts.owned(f"{cuts.name}-{name}", whole, [a.key for a in after], around)
+        for index in np.ndindex(*table.shape):
+            table[index] = (cuts.name, *table[index])
+        return table, cuts
     keys = array.__dask_keys__()
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
     fresh: dict[Key, Any] = {key: _renamed(key, name) for key in graph}
@@ -233,15 +245,8 @@ def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
     `arrays` keeps what was found for each array, which many tasks share.
     """
     if isinstance(node, DataNode):
-        value = node.value
-        if type(value).__module__.partition(".")[0] != "zarr":
-            return node
-        if id(value) not in arrays:
-            if hasattr(value, "chunks"):
-                arrays[id(value)] = named(value, direct(value), store_of(value))
-            else:
-                arrays[id(value)] = value
-        return DataNode(node.key, arrays[id(value)])
+        value = _decoded_directly(node.value, arrays)
+        return node if value is node.value else DataNode(node.key, value)
     if type(node) is Task and any(isinstance(a, DataNode) for a in node.args):
         arguments = [
             _reading_directly(a, arrays) if isinstance(a, DataNode) else a for a in node.args
@@ -251,34 +256,54 @@ def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
     return node
 
 
+def _decoded_directly(value: Any, arrays: dict[int, Any]) -> Any:
+    if type(value).__module__.partition(".")[0] != "zarr" or not hasattr(value, "chunks"):
+        return value
+    if id(value) not in arrays:
+        arrays[id(value)] = named(value, direct(value), store_of(value))
+    return arrays[id(value)]
+
+
 def _renamed(key: Key, name: str) -> Key:
     if isinstance(key, tuple):
         return (sys.intern(f"{key[0]}-{name}"), *key[1:])  # one string for all chunks
     return f"{key}-{name}"
 
 
-@dataclass(frozen=True)
-class Pieces:
+class Pieces(NamedTuple):
     """The chunks of a group: nested keys, by channel, then in the order of the other `dims`."""
 
     nested: Any
     dims: tuple[str, ...]
 
-    @classmethod
-    def of(cls, image: xr.DataArray, table: np.ndarray, group: Group) -> Pieces:
-        """Those of `table`, the keys of the chunks of `image`."""
+
+def _pieces(image: xr.DataArray, table: np.ndarray, groups: Iterable[Group]) -> list[Pieces]:
+    """Those of each group from `table`, the keys of the chunks of `image`."""
+    dims = tuple(map(str, image.dims))
+    order = sorted(dims, key=lambda d: d != "c")  # channels first
+    table = table.transpose([dims.index(d) for d in order])
+    found = []
+    for group in groups:
         runs = dict(zip(_PLACES, group.runs, strict=True))
-        where = []
-        for axis, dim in enumerate(image.dims):
-            run = runs.get(str(dim))
-            if run is None or table.shape[axis] == 1:
-                where.append(slice(None))
-            else:
-                where.append(slice(run.first, run.last))
-        chosen = table[tuple(where)]
-        if "c" in image.dims:
-            chosen = np.moveaxis(chosen, image.dims.index("c"), 0)
-        return cls(chosen.tolist(), tuple(map(str, image.dims)))
+        where = tuple(
+            slice(runs[d].first, runs[d].last) if d in runs and n > 1 else slice(None)
+            for d, n in zip(order, table.shape, strict=True)
+        )
+        found.append(Pieces(table[where].tolist(), dims))
+    return found
+
+
+def _reads(
+    pieces: Sequence[tuple[Pieces | None, ...]], source: Mapping[Key, GraphNode]
+) -> Iterator[tuple[Mapping[Key, GraphNode], tuple[Key, ...]]]:
+    """Of each group the source tasks that are its own, and the keys of others that it needs."""
+    if isinstance(source, Cuts):  # no chunk is in two groups
+        yield from itertools.repeat((source, source.waits), len(pieces))
+        return
+    needed = [list(_keys_of(*group)) for group in pieces]
+    users = count_users(needed, source)
+    for wanted in needed:
+        yield own_reads(wanted, source, users)
 
 
 def _keys_of(*pieces: Pieces | None) -> Iterator[Key]:
@@ -335,17 +360,30 @@ def add_needed(nodes: dict[Key, GraphNode], source: Mapping[Key, GraphNode]) -> 
             needed.extend(source[name].dependencies)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Reading:
-    """What a task reads and observes; a class, so that dask does not look inside."""
+    """What a task reads and observes; a class, so that dask does not look inside.
+
+    `packed` holds the keys of the pixels' chunks, those of the mask's, and the source tasks.
+    """
 
     observe: Callable
-    pixels: Pieces
-    mask: Pieces | None
     place: Place
-    inside: Mapping[Key, GraphNode]
     outside: tuple[Key, ...]
+    packed: Packed
     guard: bool
+
+    def unpacked(self) -> tuple[Pieces, Pieces | None, dict[Key, GraphNode]]:
+        """Chunks of the pixels and of the mask, and the source tasks that are the task's own."""
+        pixels, mask, inside = self.packed.unpacked()
+        if isinstance(inside, Cuts):
+            inside = {key: inside[key] for key in _keys_of(pixels, mask)}
+        return pixels, mask, inside
+
+    @property
+    def inside(self) -> Mapping[Key, GraphNode]:
+        """The source tasks that are the task's own."""
+        return self.unpacked()[2]
 
 
 class Source:
@@ -374,8 +412,9 @@ class _Source(Source):
     """Chunks of a group."""
 
     def __init__(self, reading: _Reading, given: Iterable[Any]) -> None:
+        self.pixels, self.mask, inside = reading.unpacked()
         values = dict(zip(reading.outside, given, strict=True))
-        super().__init__(reading.inside, values, _keys_of(reading.pixels, reading.mask))
+        super().__init__(inside, values, _keys_of(self.pixels, self.mask))
         self.watch = Watch()
 
     def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
@@ -408,10 +447,10 @@ def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
     Of `values` the first `n` are arguments, the others what was read elsewhere.
     """
     arguments, source = values[:n], _Source(reading, values[n:])
-    channels: Iterable[np.ndarray] = source.watch.counted(source.channels(reading.pixels))
+    channels: Iterable[np.ndarray] = source.watch.counted(source.channels(source.pixels))
     masks = None
-    if reading.mask is not None:
-        masks = list(source.channels(reading.mask))
+    if source.mask is not None:
+        masks = list(source.channels(source.mask))
         channels = list(channels)
         masks = masks * len(channels) if len(masks) == 1 else masks
         masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, channels, strict=True)]
@@ -435,12 +474,10 @@ def merge_tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> K
     return keys[0]
 
 
-def _refs(square: np.ndarray) -> List:
-    return List(*(List(*map(TaskRef, row)) for row in square))
-
-
-def _join_square(seam: Callable, rows: list[list[Any]], *arguments: Any) -> Any:
-    """One result of up to two by two adjacent ones."""
+def _join_square(seam: Callable, shape: tuple[int, int], *values: Any) -> Any:
+    """One result of up to two by two adjacent ones; of `values` the others are arguments."""
+    height, width = shape
+    arguments = values[height * width :]
 
     def join(parts: Sequence[Any], axis: int) -> Any:
         total = parts[0]
@@ -448,7 +485,7 @@ def _join_square(seam: Callable, rows: list[list[Any]], *arguments: Any) -> Any:
             total = seam(total, part, axis, *arguments)
         return total
 
-    return join([join(row, -1) for row in rows], -2)
+    return join([join(values[k * width : (k + 1) * width], -1) for k in range(height)], -2)
 
 
 def _merge(states: Iterable[Any]) -> Any:

@@ -121,9 +121,8 @@ def thumbnails(statistics: Statistics) -> xr.DataArray:
     if thumbnail is None:
         empty = np.zeros((len(statistics.channels), 0, 0), "f4")
         return xr.DataArray(empty, dims=("c", "y", "x"), coords={"c": statistics.channels})
-    n, total = thumbnail.box.values
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total / n + statistics.state.shift[:, None, None]
+        mean = thumbnail.total.values / thumbnail.n.values + statistics.state.shift[:, None, None]
     mean = np.clip(mean, np.finfo("f4").min / 4, np.finfo("f4").max / 4).astype("f4")
     return xr.DataArray(
         mean,

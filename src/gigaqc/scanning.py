@@ -29,7 +29,15 @@ from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join
 from gigaqc.statistics import Meta, Part, State, Statistics
-from gigaqc.unreadable import OnError, agreed, check_on_error, unreadable_of, value_of, with_nan
+from gigaqc.unreadable import (
+    OnError,
+    Unreadable,
+    agreed,
+    check_on_error,
+    unreadable_of,
+    value_of,
+    with_nan,
+)
 
 THUMBNAIL_SIDE = 512  # pixels at most
 
@@ -274,6 +282,8 @@ class _Scan:
             unreadable = join(f"unreadable-{token}", unreadable_of, found)
             found = join(f"found-{token}", value_of, found)
         state = found if labels is None else join(f"state-{token}", _first_of, found)
+        if self.guard and request.integers and self.mask is None:
+            state = join(f"plain-{token}", _plain, state, unreadable)
         if labels is not None:
             layout = Layout.of(labels, self.image)
             sums = join(f"object-sums-{token}", _objects_of, found, layout)
@@ -302,6 +312,11 @@ class _Scan:
         if unreadable is not None:
             again = join(f"agreed-{token}", agreed, again, unreadable)
         return join(f"refined-{token}", with_second, state, again)
+
+
+def _plain(state: State, unreadable: Unreadable) -> State:
+    """As a scan that could read all chunks leaves it, if this one could."""
+    return state if unreadable.chunks else observing.without_squares(state)
 
 
 def _state_of(partial: Partial) -> State:

@@ -62,14 +62,26 @@ class Box:
         if not other.values.size:
             return self
         origin, shape = self._bounds(other)
-        lead = self.values.shape[: -len(self.origin)]
-        if self.origin == origin and self.values.shape[-len(origin) :] == shape:
+        places = len(origin)
+        lead = np.broadcast_shapes(self.values.shape[:-places], other.values.shape[:-places])
+        if self.origin == origin and self.values.shape == lead + shape:
             total = self.values.copy()
         else:
             total = np.zeros(lead + shape, np.result_type(self.values, other.values))
             total[self.window(origin)] += self.values
         total[other.window(origin)] += other.values
         return Box(origin, total)
+
+
+def counts_of(n: np.ndarray) -> np.ndarray:
+    """Counts (C, ...) of places, once and not by channel where all channels agree."""
+    return n[:1].copy() if len(n) > 1 and (n == n[:1]).all() else n
+
+
+def merge_counts(mine: Box, other: Box) -> Box:
+    """Sum of counts, as `counts_of` keeps them."""
+    total = mine.merge(other)
+    return replace(total, values=counts_of(total.values))
 
 
 def move(
@@ -128,18 +140,31 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Profile:
-    """Sums by line of one axis: a box of (3, C, lines) count, sum, squares."""
+    """Sums by line of one axis: boxes of (C, lines), of `n` as `counts_of` keeps it.
 
-    box: Box
+    `squares` is None where no pixel can be excluded: lines are then equally long, and what is asked
+    of their squares follows from those of all.
+    """
+
+    n: Box
+    total: Box
+    squares: Box | None = None
 
     def moved(self, by: np.ndarray) -> Profile:
-        n, total, squares = self.box.values
-        return Profile(
-            replace(self.box, values=np.stack([n, *move(n, total, squares, by[:, None])]))
-        )
+        rows = by[:, None]
+        total = replace(self.total, values=self.total.values + self.n.values * rows)
+        if self.squares is None:
+            return Profile(self.n, total)
+        squares = move(self.n.values, self.total.values, self.squares.values, rows)[1]
+        return Profile(self.n, total, replace(self.squares, values=squares))
 
     def merge(self, other: Profile) -> Profile:
-        return Profile(self.box.merge(other.box))
+        mine, theirs = self.squares, other.squares
+        return Profile(
+            merge_counts(self.n, other.n),
+            self.total.merge(other.total),
+            None if mine is None or theirs is None else mine.merge(theirs),
+        )
 
 
 @dataclass(frozen=True)
@@ -200,18 +225,18 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """By cell of `side` pixels: a box of (2, C, cy, cx) count and sum about the shift."""
+    """By cell of `side` pixels: boxes of (C, cy, cx), of `n` as `counts_of` keeps it."""
 
     side: int
-    box: Box
+    n: Box
+    total: Box
 
     def moved(self, by: np.ndarray) -> Thumbnail:
-        n, total = self.box.values
-        moved = np.stack([n, total + n * by.reshape(-1, 1, 1)])
-        return replace(self, box=replace(self.box, values=moved))
+        moved = self.total.values + self.n.values * by.reshape(-1, 1, 1)
+        return replace(self, total=replace(self.total, values=moved))
 
     def merge(self, other: Thumbnail) -> Thumbnail:
-        return replace(self, box=self.box.merge(other.box))
+        return Thumbnail(self.side, merge_counts(self.n, other.n), self.total.merge(other.total))
 
 
 @dataclass(frozen=True)

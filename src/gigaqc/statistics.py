@@ -22,7 +22,7 @@ from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.unreadable import Unreadable
 
-FORMAT = "gigaqc-statistics-1"
+FORMAT = "gigaqc-statistics-2"
 
 
 class Part(IntFlag):
@@ -96,10 +96,8 @@ class State:
         by = self.shift - shift
         if not by.any():
             return self
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
-        with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-            moved = {name: s.moved(by) for name, s in held.items() if hasattr(s, "moved")}
-        return replace(self, shift=shift, **moved)
+        moved = {f.name: _moved(getattr(self, f.name), by) for f in fields(self)}
+        return replace(self, **{**moved, "shift": shift})
 
     def merge(self, other: State) -> State:
         """The state of both parts."""
@@ -107,11 +105,13 @@ class State:
             observed = other if np.isnan(self.shift).all() else self
             same_kind: Any = other.histogram  # because the dtypes agree
             return replace(observed, histogram=self.histogram.merge(same_kind))
-        other = other.moved(self.shift)
+        by = other.shift - self.shift
         merged: dict[str, Any] = {}
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
             if f.name != "shift" and theirs is not None:
+                # Moved one by one, so that only one state is held twice.
+                theirs = _moved(theirs, by) if by.any() else theirs
                 merged[f.name] = theirs if mine is None else mine.merge(theirs)
         return replace(self, **merged)
 
@@ -119,6 +119,14 @@ class State:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return _nbytes(self)
+
+
+def _moved(state: Any, by: np.ndarray) -> Any:
+    """The same sums about another shift, of a state that has one."""
+    if not hasattr(state, "moved"):
+        return state
+    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
+        return state.moved(by)
 
 
 def _nbytes(value: Any) -> int:

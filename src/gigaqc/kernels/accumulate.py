@@ -249,3 +249,17 @@ def add_short_products(x, largest, out):
                 out[i, j + 1] += ad
                 out[i + 1, j] += bc
                 out[i + 1, j + 1] += bd
+
+
+@njit(nogil=True, cache=True)
+def square_sums(codes, rows, columns):
+    """Add the squares of (planes, height, width) codes to int64 sums by row and by column."""
+    for plane in codes:
+        for y in range(plane.shape[0]):
+            line = plane[y]
+            total = np.int64(0)
+            for x in range(line.size):
+                square = np.int64(line[x]) * np.int64(line[x])
+                total += square
+                columns[x] += square
+            rows[y] += total

@@ -35,16 +35,15 @@ def integer_plane(
     """Sweep a plane of codes without exclusions.
 
     `bounds` (y0, y1, x0, x1) holds the centres whose 3x3 neighbourhood is looked at. Tables:
-    `histogram` (2, 65536); `row_table` and `column_table` (2, n) sums and squares; `tile_table`
-    (5, ty, tx) count, sum, squares, zeros, pixels at the largest value, followed in [5] by that
-    value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and down;
-    `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
+    `histogram` (2, 65536); `row_table` (2, n) sums and squares; `column_table` (n) sums;
+    `tile_table` (5, ty, tx) count, sum, squares, zeros, pixels at the largest value, followed in
+    [5] by that value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and
+    down; `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
     (2, 131072); `excess_table` (2, 65536) of responses beyond 8 counting sigmas, with the offset
     of the second taken as 32768; `dead_table` (1). Returns whether `excess_table` was touched.
     """
     height, width = codes.shape
     band = np.zeros(width, np.uint32)
-    squares = np.zeros(width, np.uint64)
     low, middle, high = (
         np.empty(width, np.uint16),
         np.empty(width, np.uint16),
@@ -59,9 +58,9 @@ def integer_plane(
             rows.count_codes(row, histogram[0], histogram[1])
             _tile_moments(row, y, zero, tile_row[y], tile_edges, row_table, tile_table)
         if parts & COLUMNS:
-            rows.add_columns(row, band, squares)
+            rows.add_columns(row, band)
             if y + 1 == height or cell_row[y + 1] != cell_row[y]:
-                _flush_band(band, column_table[0], cell_table[:, cell_row[y]], cell_edges)
+                _flush_band(band, column_table, cell_table[:, cell_row[y]], cell_edges)
         if parts & PAIRS:
             pair_table[0] += rows.product(row[: width - 1], row[1:])
             if y + 1 < height:
@@ -88,9 +87,6 @@ def integer_plane(
             if _may_exceed(np.int64(up), np.int64(least) + bias, np.int64(most) + bias):
                 any_excess = True
                 _count_excess(centre, median, n, bias, excess_table)
-    if parts & COLUMNS:
-        for x in range(width):
-            column_table[1, x] += np.int64(squares[x])
     return any_excess
 
 

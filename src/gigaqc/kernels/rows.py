@@ -42,12 +42,10 @@ def row_moments(row, zero):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def add_columns(row, sums, squares):
+def add_columns(row, sums):
     """Add a row to the column sums; `sums` is uint32 and holds 65,537 rows."""
     for i in range(row.shape[0]):
-        code = np.uint32(row[i])
-        sums[i] += code
-        squares[i] += np.uint64(code * code)
+        sums[i] += np.uint32(row[i])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -154,9 +154,15 @@ def dead_area(artifacts: Artifacts, channel: int, n: int, zeros: int) -> float:
 
 def line_means(profile: Profile, channel: int, shift: float) -> np.ndarray:
     """Mean of each line that has pixels."""
-    n, total, _ = profile.box.values[:, channel]
+    n, total = _lines(profile, channel)
     valid = n > 0
     return total[valid] / n[valid] + shift
+
+
+def _lines(profile: Profile, channel: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count and sum of each line."""
+    total = profile.total.values
+    return np.broadcast_to(profile.n.values, total.shape)[channel], total[channel]
 
 
 def relative_spread(means: np.ndarray) -> float:
@@ -167,24 +173,28 @@ def relative_spread(means: np.ndarray) -> float:
         return float(np.std(means) / np.mean(means))
 
 
-def striping(profile: Profile, channel: int) -> float:
+def striping(profile: Profile, channel: int, squares: float) -> float:
     """Robust spread of line means about their running median, over the expected standard error.
 
     The spread is the distance of the 5th and 95th percentile over what it is for a Gaussian: a MAD
     would be blind to stripes on fewer than half of the lines. The expected error follows from the
-    variance of the pixels of each line about that median. NaN with fewer than 15 lines, and where
-    neither varies.
+    variance of the pixels of each line about that median; `squares` is the sum of squares about the
+    shift over all lines. NaN with fewer than 15 lines, and where neither varies.
     """
-    n, total, squares = profile.box.values[:, channel]
+    n, total = _lines(profile, channel)
     valid = n > 0
-    n, total, squares = n[valid], total[valid], squares[valid]
+    n, total = n[valid], total[valid]
     if n.size < STRIPE_WINDOW:
         return math.nan
     means = total / n  # about the shift, which cancels in every difference
     running = median_filter(means, STRIPE_WINDOW, mode="reflect")
     residual = means - running
-    variance = np.maximum(squares - 2.0 * running * total + n * running * running, 0.0) / n
+    away = n * running * running - 2.0 * running * total  # from squares about the shift
+    if profile.squares is None:  # lines are equally long
+        error = math.sqrt(max(squares + float(away.sum()), 0.0) / n.size) / n[0]
+    else:
+        variance = np.maximum(profile.squares.values[channel, valid] + away, 0.0) / n
+        error = math.sqrt(float(np.mean(variance / n)))
     low, high = np.quantile(residual, (0.05, 0.95))
     spread = float(high - low) / _WIDTH_90
-    error = math.sqrt(float(np.mean(variance / n)))
     return spread / error if error > 0 else (math.inf if spread > 0 else math.nan)

@@ -43,7 +43,7 @@ class Request:
         return layout_of(self.dtype) is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a block lies: its first t, z, y, x, and which of its four sides have a neighbour."""
 
@@ -89,10 +89,10 @@ class Strips:
     def joined(self, other: Strips, axis: int) -> Strips:
         """Around both blocks, of which the other lies to the right (axis -1) or below (-2)."""
         if axis == -1:
-            top = _end_to_end(self.top, other.top, -1)
-            return Strips(top, _end_to_end(self.bottom, other.bottom, -1), self.left, other.right)
-        left = _end_to_end(self.left, other.left, -2)
-        return Strips(self.top, other.bottom, left, _end_to_end(self.right, other.right, -2))
+            top = end_to_end(self.top, other.top, -1)
+            return Strips(top, end_to_end(self.bottom, other.bottom, -1), self.left, other.right)
+        left = end_to_end(self.left, other.left, -2)
+        return Strips(self.top, other.bottom, left, end_to_end(self.right, other.right, -2))
 
     def equal(self, value: float) -> Strips:
         """Where the strips hold a value."""
@@ -106,7 +106,7 @@ def _condensed(flags: np.ndarray) -> np.ndarray:
     return flags
 
 
-def _end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+def end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
     """Two strips as one; without bytes where both are condensed and alike."""
     condensed = first.size and second.size and not any(first.strides + second.strides)
     if condensed and first.flat[0] == second.flat[0]:

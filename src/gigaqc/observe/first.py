@@ -73,7 +73,10 @@ def _observe_integers(
         shifts.append(middle)
     shift = np.array(shifts)
     starts, kept = zip(*counts, strict=True)
-    state = _assemble(tables, CodeHistogram(bias, starts, kept), tallies, shift + bias, request)
+    state = _assemble(
+        tables, CodeHistogram(bias, starts, kept), tallies, shift + bias, request,
+        complete=masks is None,
+    )  # fmt: skip
     if masks is not None:
         state = replace(state, outside=states.Outside(np.array(outside).T))
         return _with_the_rest(state, values, 0, place, request)
@@ -110,7 +113,7 @@ def _observe_floats(
         shifts.append(shift)
         planes.append(values)
     histogram = KeyHistogram(layout, tuple(keys), (Refined.empty(),) * len(keys))
-    state = _assemble(tables, histogram, tallies, np.array(shifts), request)
+    state = _assemble(tables, histogram, tallies, np.array(shifts), request, complete=False)
     if masks is not None:
         state = replace(state, outside=states.Outside(np.array(outside).T))
     return _with_the_rest(state, planes, 0, place, request)
@@ -131,9 +134,10 @@ def _count_at(start: int, counts: np.ndarray, code: int) -> int:
 
 
 def _assemble(
-    tables: list[Tables], histogram: Histogram, tallies: list, shift: np.ndarray, request: Request
-) -> State:
-    """One state from the tables of all channels."""
+    tables: list[Tables], histogram: Histogram, tallies: list, shift: np.ndarray, request: Request,
+    *, complete: bool,
+) -> State:  # fmt: skip
+    """One state from the tables of all channels; `complete`: no pixel can be excluded."""
     place, first, parts = tables[0].place, tables[0], request.parts
     tile_origin = (place.t, place.z, first.tile_y, first.tile_x)
     tiles = np.stack([t.tiles for t in tables], axis=1)
@@ -144,19 +148,27 @@ def _assemble(
         tiles=states.TileMoments(
             Box(tile_origin, tiles[:4]), Box(tile_origin, np.stack([tiles[5], tiles[4]]))
         ),
-        rows=states.Profile(Box((place.y,), np.stack([t.rows for t in tables], axis=1))),
+        rows=_profile([t.rows for t in tables], place.y, complete),
     )
     if parts & Part.COLUMNS:
-        columns = np.stack([t.columns for t in tables], axis=1)
-        cells = np.stack([t.cells for t in tables], axis=1)
+        origin = (first.cell_y, first.cell_x)
+        n, total = np.stack([t.cells for t in tables], axis=1)
         state = replace(
             state,
-            columns=states.Profile(Box((place.x,), columns)),
-            thumbnail=states.Thumbnail(request.cell, Box((first.cell_y, first.cell_x), cells)),
+            columns=_profile([t.columns for t in tables], place.x, complete),
+            thumbnail=states.Thumbnail(
+                request.cell, Box(origin, states.counts_of(n)), Box(origin, total.copy())
+            ),
         )
     if parts & Part.NEIGHBOURS:
         state = replace(state, neighbours=states.Neighbours(np.stack([t.pairs for t in tables])))
     return replace(state, focus=focus_of(tables, parts), artifacts=artifacts_of(tables, parts))
+
+
+def _profile(tables: list[np.ndarray], origin: int, complete: bool) -> states.Profile:
+    """Of (3, lines) count, sum and squares of each channel; `complete`: nothing is excluded."""
+    boxes = [Box((origin,), np.stack([t[k] for t in tables])) for k in range(2 if complete else 3)]
+    return states.Profile(replace(boxes[0], values=states.counts_of(boxes[0].values)), *boxes[1:])
 
 
 def _spectrum(values: Channels, place: Place, tile: int) -> states.Spectrum:

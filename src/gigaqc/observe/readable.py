@@ -10,10 +10,12 @@ import numpy as np
 
 from gigaqc import states
 from gigaqc.distribution import bias_of
-from gigaqc.observe.blocks import Channels, Edges, Partial, Place, Request, Strips
+from gigaqc.kernels.accumulate import square_sums
+from gigaqc.observe.blocks import Channels, Edges, Partial, Place, Request, Strips, to_codes
 from gigaqc.observe.first import observe
 from gigaqc.observe.seams import join_partials
 from gigaqc.observe.second import Again, Second, observe_again
+from gigaqc.statistics import State
 from gigaqc.unreadable import unread
 
 
@@ -27,7 +29,7 @@ def observe_readable(
     """As `observe`; channels are masked arrays where pixels could not be read."""
     whole, blocks, readable = _tried(observe, channels, masks, place, request)
     if whole is not None:
-        return whole
+        return _with_squares(whole, blocks, request)
     within = readable if masks is None else [m & r for m, r in zip(masks, readable, strict=True)]
     partial = observe(blocks, within, place, request)
     # What could not be read is not what lies outside of the caller's mask.
@@ -61,7 +63,7 @@ def join_readable(first: Partial, second: Partial, axis: int, request: Request) 
 def _tried(
     function: Callable, channels: Iterable[np.ndarray], *arguments: Any
 ) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
-    """What a function makes of channels that are whole; else all blocks, and what was read of each.
+    """What a function makes of channels that are whole; all blocks; else what was read of each.
 
     Channels are handed on one by one, so that each is looked at while it is in the cache.
     """
@@ -76,7 +78,7 @@ def _tried(
             yield channel
 
     try:
-        return function(whole(), *arguments), [], []
+        return function(whole(), *arguments), seen, []
     except _SomeUnreadThere:
         blocks = [*seen, *waiting]
     missing = [unread(b) for b in blocks]
@@ -84,6 +86,41 @@ def _tried(
         np.ones(b.shape, bool) if m is None else ~m for b, m in zip(blocks, missing, strict=True)
     ]
     return None, [np.ma.getdata(b) for b in blocks], readable
+
+
+def _with_squares(partial: Partial, blocks: list[np.ndarray], request: Request) -> Partial:
+    """With the squares by line that are left out where no pixel can be excluded.
+
+    Beside this block there may be one that could not be read, and lines are not equally long then.
+    """
+    state = partial.state
+    if state.rows is None or state.rows.squares is not None:
+        return partial
+    bias = bias_of(request.dtype)
+    height, width = blocks[0].shape[-2:]
+    rows, columns = np.zeros((len(blocks), height), "i8"), np.zeros((len(blocks), width), "i8")
+    for block, by_row, by_column in zip(blocks, rows, columns, strict=True):
+        square_sums(to_codes(block).reshape(-1, height, width), by_row, by_column)
+
+    def about(profile: states.Profile, squares: np.ndarray) -> states.Profile:
+        shift = (state.shift - bias)[:, None]
+        moved = squares - shift * (2 * profile.total.values + profile.n.values * shift)
+        return replace(profile, squares=replace(profile.total, values=moved))
+
+    state = replace(state, rows=about(state.rows, rows))
+    if state.columns is not None:
+        state = replace(state, columns=about(state.columns, columns))
+    return replace(partial, state=state)
+
+
+def without_squares(state: State) -> State:
+    """Without the squares by line, which integers need only where pixels are excluded."""
+    kept: dict[str, Any] = {
+        name: replace(profile, squares=None)
+        for name, profile in (("rows", state.rows), ("columns", state.columns))
+        if profile is not None
+    }
+    return replace(state, **kept)
 
 
 def _outside(

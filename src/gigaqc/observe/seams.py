@@ -23,6 +23,7 @@ from gigaqc.observe.blocks import (
     Place,
     Request,
     Strips,
+    end_to_end,
 )
 from gigaqc.observe.tables import Tables, artifacts_of, focus_of
 from gigaqc.statistics import Part, State
@@ -79,7 +80,7 @@ def beside(
     """The strips at both sides of a seam, as one array."""
     if mine is None or other is None:
         return None
-    return np.concatenate([getattr(mine, edge), getattr(other, other_edge)], axis=axis)
+    return end_to_end(getattr(mine, edge), getattr(other, other_edge), axis)
 
 
 def _observe_seam(seam: Seam, state: State, request: Request) -> State:
@@ -128,17 +129,17 @@ def _dead(seam: Seam, channels: int) -> np.ndarray:
 
 def _crossing_pairs(seam: Seam, state: State, request: Request) -> states.Neighbours:
     assert seam.values is not None
-    axis = seam.axis
-    first = np.take(seam.values, HALO, axis).astype("f8")
-    second = np.take(seam.values, HALO + 1, axis).astype("f8")
     shift = state.shift.copy()
     if seam.values.dtype == np.uint16:
         shift -= bias_of(request.dtype)
-    first = first.reshape(len(shift), -1) - shift[:, None]
-    second = second.reshape(len(shift), -1) - shift[:, None]
-    valid = ~np.isnan(first + second)
-    a, b = np.where(valid, first, 0.0), np.where(valid, second, 0.0)
     table = np.zeros((len(shift), 2, 6))
-    parts = (valid, a, b, a * a, b * b, a * b)
-    table[:, 0 if axis == -1 else 1] = np.stack([p.sum(axis=1) for p in parts], axis=-1)
+    # One channel after the other: a seam may be as long as the image.
+    for values, by, row in zip(seam.values, shift, table, strict=True):
+        first, second = (
+            np.take(values, HALO + k, seam.axis).astype("f8").ravel() - by for k in (0, 1)
+        )
+        valid = ~np.isnan(first + second)
+        a, b = np.where(valid, first, 0.0), np.where(valid, second, 0.0)
+        parts = (valid, a, b, a * a, b * b, a * b)
+        row[0 if seam.axis == -1 else 1] = [p.sum() for p in parts]
     return states.Neighbours(table)

@@ -113,7 +113,7 @@ class Tables:
     def _sweep_codes(self, codes: np.ndarray, bias: int, shift: int) -> tuple[int, np.ndarray]:
         parts = int(self.request.parts)
         scratch = _SCRATCH
-        rows, columns = np.zeros((2, codes.shape[2]), "i8"), np.zeros((2, codes.shape[3]), "i8")
+        rows, columns = np.zeros((2, codes.shape[2]), "i8"), np.zeros(codes.shape[3], "i8")
         tiles = np.zeros((6, *self.tiles.shape[1:]), "i8")
         tiles[5] = -1
         cells = np.zeros(self.cells.shape, "i8")
@@ -152,7 +152,8 @@ class Tables:
             self.tiles[:3] = _about(n, total, squares, shift)
             self.tiles[3:] = zeros, at_largest, largest + bias
         if self.request.parts & Part.COLUMNS:
-            self.columns[:] = _about(frames * height, columns[0], columns[1], shift)
+            self.columns[0] = frames * height
+            self.columns[1] = columns - self.columns[0] * shift
             lines = np.diff(
                 np.concatenate([np.flatnonzero(np.diff(self.cell_row, prepend=-1)), [height]])
             )

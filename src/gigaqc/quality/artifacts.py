@@ -94,10 +94,11 @@ def channel_artifacts(
         state.artifacts, channel, values, integers=integers
     )
     found["dead_area_fraction"] = artifact_metrics.dead_area(state.artifacts, channel, n, zeros)
+    squares = 0.0 if state.tiles is None else float(state.tiles.box.values[2, channel].sum())
     if state.rows is not None:
         means = artifact_metrics.line_means(state.rows, channel, float(state.shift[channel]))
         found["recipe_striping"] = artifact_metrics.relative_spread(means)
-        found["row_striping"] = artifact_metrics.striping(state.rows, channel)
+        found["row_striping"] = artifact_metrics.striping(state.rows, channel, squares)
     if state.columns is not None:
-        found["column_striping"] = artifact_metrics.striping(state.columns, channel)
+        found["column_striping"] = artifact_metrics.striping(state.columns, channel, squares)
     return found
