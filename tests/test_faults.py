@@ -174,6 +174,18 @@ def test_the_command_line_leaves_no_part_of_a_sample(
     assert not any(out.iterdir())
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_url_is_no_place_to_write_to(
+    verdict: gq.Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WriteError, match=r"^path: 's3://bucket/.*is a URL.*upload it"):
+        WRITERS[name](verdict, f"s3://bucket/{name}")  # type: ignore[arg-type]
+    done = run.invoke(app, ["assess", str(stored(tmp_path)), "-o", "s3://bucket/out", "--quiet"])
+    assert done.exit_code == 2 and "is a URL" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["image.zarr"]
+
+
 def test_nothing_is_replaced_unless_asked(verdict: gq.Assessment, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     verdict.save(path)

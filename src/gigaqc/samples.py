@@ -170,6 +170,9 @@ def make_writable(out: Path) -> None:
     WriteError
         When nothing can be written there.
     """
+    from gigaqc.io.staging import local_path  # numpy comes with it
+
+    local_path(out, "out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=out, prefix=".gigaqc-"):

@@ -18,6 +18,7 @@ from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
 from gigaqc.io.filling import BadChunk
+from gigaqc.io.staging import local_path
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.representation import names, readable_bytes, table_html
@@ -252,7 +253,7 @@ class Statistics:
         WriteError
             When something is at `path` (pass ``overwrite=True``) or it cannot be written.
         """
-        target = Path(path)
+        target = local_path(path, what="store")
         if target.exists() and not overwrite:
             raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")

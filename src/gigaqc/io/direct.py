@@ -113,7 +113,7 @@ class BlockArray:
                 )
                 piece = chunk[within]
                 if out is None and list(piece.shape) == shape:
-                    return np.ascontiguousarray(piece, dtype=self.dtype)
+                    return np.require(piece, self.dtype, ("C", "W"))
                 out = np.empty(shape, self.dtype) if out is None else out
                 out[
                     tuple(
@@ -180,11 +180,11 @@ class DirectArray(BlockArray):
         except Exception as error:
             raise ReadError(f"{path}: {type(error).__name__}: {error}") from error
 
-    def _stored(self, file: IO[bytes], part: Part) -> Iterator[bytes | None]:
+    def _stored(self, file: IO[bytes], part: Part) -> Iterator[bytes | memoryview | None]:
         """The bytes of each chunk; None of one that a shard lacks."""
         shard = self._layout.shard
         if shard is None:
-            yield file.read()
+            yield _all_of(file)
             return
         file.seek(-shard.size if shard.at_end else 0, os.SEEK_END if shard.at_end else os.SEEK_SET)
         entries = shard.entries(file.read(shard.size))
@@ -193,6 +193,12 @@ class DirectArray(BlockArray):
             if span is not None:
                 file.seek(span[0])
             yield None if span is None else file.read(span[1])
+
+
+def _all_of(file: IO[bytes]) -> memoryview:
+    """What a file holds, in memory that may be written to: the pixels, if nothing is compressed."""
+    stored = np.empty(os.fstat(file.fileno()).st_size, "u1")
+    return stored.data[: file.readinto(stored.data)]  # type: ignore[attr-defined]
 
 
 class SeenArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -13,6 +14,8 @@ from typing import Any
 
 from gigaqc.errors import WriteError
 from gigaqc.io.location import is_zarr, locate
+
+_URL = re.compile(r"(?!file:|local:)[A-Za-z][A-Za-z0-9+.-]+:/")  # C:/ is a drive
 
 
 @contextlib.contextmanager
@@ -67,15 +70,21 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def checked_target(path: str | os.PathLike[str], overwrite: bool, *, store: bool) -> Path:
-    """The place of a file, or of a zarr `store`, that can be written to; raises WriteError."""
-    location = locate(path)
-    what = "store" if store else "file"
-    if not location.local:
+def local_path(path: str | os.PathLike[str], argument: str = "path", *, what: str = "file") -> Path:
+    """A path to write to; refuses a URL, of which `Path` would make a folder named ``s3:``."""
+    given = os.fspath(path)
+    if _URL.match(given):
         raise WriteError(
-            f"path: {location.given!r} is a URL; write to a local folder and upload it, only there "
+            f"{argument}: {given!r} is a URL; write to a local folder and upload it, only there "
             f"can a {what} be complete or absent."
         )
+    return Path(given)
+
+
+def checked_target(path: str | os.PathLike[str], overwrite: bool, *, store: bool) -> Path:
+    """The place of a file, or of a zarr `store`, that can be written to; raises WriteError."""
+    local_path(path, what="store" if store else "file")
+    location = locate(path)
     target = Path(os.path.abspath(location.path))
     if not target.parent.is_dir():
         raise WriteError(f"path: the folder {str(target.parent)!r} does not exist; create it.")

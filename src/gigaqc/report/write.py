@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import uuid
-from pathlib import Path
 from typing import BinaryIO
 
 from gigaqc.errors import WriteError
+from gigaqc.io.staging import local_path
 
 _CURES = {
     errno.ENOSPC: "the disk is full: free some space or write to another folder",
@@ -46,7 +46,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """The same for bytes."""
-    target = Path(path)
+    target = local_path(path)
     sibling = target.parent / f".gigaqc-{uuid.uuid4().hex}.tmp"
     try:
         with open(sibling, "xb") as stream:
