@@ -27,6 +27,7 @@ LEVELS = {
     "kernels": 1,
     "polygons": 1.1,
     "image": 1.2,
+    "devices": 1.3,
     "io": 2,
     "sdata": 2,
     "distribution": 2,

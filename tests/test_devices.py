@@ -5,7 +5,9 @@ Without a device its arrays are those of `device_array`; ``gpu`` marks what need
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -17,6 +19,7 @@ import xarray as xr
 from same_states import equivalent, spread_of
 
 import gigaqc as gq
+from gigaqc.errors import MissingDependencyError
 
 
 def to_cupy(block: np.ndarray) -> Any:
@@ -109,3 +112,30 @@ def test_a_store_takes_frames_from_a_device(move: Any, tmp_path: Path, monkeypat
     xr.testing.assert_identical(
         gq.gain_map(on_device(image, move), **arguments).compute(), expected
     )
+
+
+def test_to_gpu_moves_chunks_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[tuple[int, ...]] = []
+
+    def asarray(block: np.ndarray) -> Any:
+        moved.append(block.shape)
+        return device_array.wrapped(block)
+
+    def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+        return device_array.wrapped(np.empty(shape, dtype))
+
+    cupy = SimpleNamespace(asarray=asarray, empty=empty)
+    monkeypatch.setattr("gigaqc.backend._cupy", lambda: cupy)
+    image = stack("u2", (1, 70, 90))
+    found = gq.to_gpu(image.astype(">u2"))
+    assert not moved, "chunks were moved before they were asked for"
+    xr.testing.assert_identical(
+        gq.quantile(found, [0.5]).compute(), gq.quantile(image, [0.5]).compute()
+    )
+    assert moved == [(1, 70, 90)] * 3 and found.coords.equals(image.coords)
+
+
+def test_without_cupy_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'gigaqc\[gpu\]'"):
+        gq.to_gpu(stack("u2", (3, 70, 90)))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.cohort import Cohort, assess_batch
+    from gigaqc.devices import to_gpu
     from gigaqc.io import (
         example_image,
         list_images,
@@ -121,6 +122,7 @@ __all__ = [
     "temporal_statistics",
     "testing",
     "tissue_integrity",
+    "to_gpu",
     "tsnr_map",
     "tsnr_summary",
     "unexpected_correlations",
@@ -136,6 +138,7 @@ _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "cohort": ("Cohort", "assess_batch"),
+    "devices": ("to_gpu",),
     "io": (
         "example_image",
         "list_images",

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gigaqc.errors import MissingDependencyError
+
 
 def on_host(block: Any) -> bool:
     """Whether compiled kernels may take a block as it is, or once it is a numpy array."""
@@ -46,6 +48,29 @@ def empty_beside(block: Any, shape: tuple[int, ...]) -> Any:
 def beside(array: np.ndarray, block: Any) -> Any:
     """A copy of a numpy array where the block is; the array itself beside one of the host."""
     return array if on_host(block) else namespace_of(block).asarray(array, device=block.device)
+
+
+def to_device(block: Any) -> Any:
+    """The block on the current GPU; in the byte order of the machine, which is all a GPU knows."""
+    if not on_host(block):
+        return block
+    array = np.asarray(block)
+    return _cupy().asarray(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def empty_on_gpu(ndim: int, dtype: Any) -> Any:
+    """An array without elements, by which dask knows where chunks will be."""
+    return _cupy().empty((0,) * ndim, np.dtype(dtype).newbyteorder("="))
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise MissingDependencyError(
+            "cupy: is not installed, or finds no CUDA; pip install 'gigaqc[gpu]'."
+        ) from error
+    return cupy
 
 
 def namespace_of(block: Any) -> Any:
