@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("src", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"):
         (source.parent / name).symlink_to(ROOT / name)
     notebooks = source.parent / "notebooks"
-    notebooks.mkdir()
+    shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns("data"))
     cells = [new_markdown_cell("# Of one cell"), new_code_cell("1 / 0")]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
     language = {"language_info": {"name": "python"}}
@@ -119,7 +119,7 @@ def test_formulas_are_drawn_without_a_script(site):
 def test_examples_were_executed_and_notebooks_were_not(site):
     page = (site / "quickstart.html").read_text(encoding="utf-8")
     assert "clipped_fraction" in page and page.count("<img") >= 1
-    listing = (site / "notebooks/index.html").read_text(encoding="utf-8")
+    listing = (site / "notebooks/README.html").read_text(encoding="utf-8")
     assert "Of one cell" in listing
     assert "ZeroDivisionError" not in (site / "notebooks/of_one_cell.html").read_text()
 

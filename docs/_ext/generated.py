@@ -127,7 +127,10 @@ def _title(notebook: Path) -> str:
 
 
 def notebooks(source: Path, target: Path, executed: bool) -> str:
-    """Copy the notebooks to where Sphinx looks; give the page that lists them."""
+    """Copy the notebooks to where Sphinx looks; give the page that lists them.
+
+    It is their README where they have one, under the same name, so that they may link to it.
+    """
     target.mkdir(exist_ok=True)
     found = sorted(source.glob("*.ipynb")) if source.is_dir() else []
     for stale in set(target.glob("*.ipynb")) - {target / p.name for p in found}:
@@ -136,23 +139,15 @@ def notebooks(source: Path, target: Path, executed: bool) -> str:
         copy = target / path.name
         if not copy.exists() or copy.read_bytes() != path.read_bytes():
             shutil.copyfile(path, copy)
-    lines = ["# Notebooks", ""]
+    readme = source / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else "# Notebooks\n"
+    lines = [text]
     if not found:
-        return "\n".join(
-            [*lines, "This copy of the documentation was built without notebooks.", ""]
-        )
-    lines += [
-        "Each answers one question on real data. They lie in `notebooks/` and are run by the tests."
-        + ("" if executed else " Here they are shown without their results."),
-        "",
-        "```{toctree}",
-        ":maxdepth: 1",
-        "",
-        *(f"{_title(path)} <{path.stem}>" for path in found),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+        lines += ["This copy was built without notebooks.", ""]
+    elif not executed:
+        lines += ["Here they are shown without their results.", ""]
+    entries = [f"{_title(path)} <{path.stem}>" for path in found]
+    return "\n".join([*lines, "```{toctree}", ":hidden:", "", *entries, "```", ""])
 
 
 def _write(path: Path, text: str) -> None:
@@ -168,7 +163,7 @@ def _generate(app: Sphinx, config: Any) -> None:
     _write(here / "cli.md", command_line())
     executed = not config.nb_execution_excludepatterns
     listing = notebooks(here.parent / "notebooks", here / "notebooks", executed)
-    _write(here / "notebooks" / "index.md", listing)
+    _write(here / "notebooks" / "README.md", listing)
 
 
 def _short_names(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
