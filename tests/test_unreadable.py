@@ -215,15 +215,15 @@ def test_a_chunk_that_fails_once_only_is_read(
 ) -> None:
     from gigaqc.io.direct import DirectArray
 
-    real, failed = DirectArray._chunk, []
+    real, failed = DirectArray._stored, []
 
-    def flaky(self: DirectArray, index: tuple[int, ...]) -> np.ndarray:
+    def flaky(self: DirectArray, file: Any, part: Any) -> Any:
         if not failed:
-            failed.append(index)
+            failed.append(part)
             raise OSError("connection reset")
-        return real(self, index)
+        return real(self, file, part)
 
-    monkeypatch.setattr(DirectArray, "_chunk", flaky)
+    monkeypatch.setattr(DirectArray, "_stored", flaky)
     found = gq.scan(gq.open_image(stored(tmp_path, bad=())), on_error="mask").compute()
     assert failed and not found.unreadable.chunks
     assert found.distribution(0).n == 96 * 110
