@@ -64,7 +64,7 @@ def group_places(chunks: Mapping[str, Sequence[int]], pixels: int) -> dict[str, 
     return {d: runs[d] for d in chunks}
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=32)
 def touched(start: int, stop: int, side: int) -> tuple[int, np.ndarray, np.ndarray]:
     """Tiles of `side` pixels that ``start:stop`` touches.
 

@@ -40,6 +40,7 @@ from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarde
 
 FAN_IN = 8  # states that one merge takes
 GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
+_FEW = 64  # rectangles of a plane that are large for it
 _PLACES = ("t", "z", "y", "x")
 
 
@@ -128,7 +129,7 @@ class Pass:
         """Join the rectangles of each plane, four to one, until the plane is one rectangle.
 
         In a tree of squares few results wait, and they hold edges that go with the side of a square
-        and not with its area.
+        and not with its area. The last and largest are joined two by two, so that fewer wait.
         """
         seam = CheckedSeam(self.seam) if self.guard and self.seam else self.seam
         table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
@@ -137,9 +138,12 @@ class Pass:
         level, arguments = 0, self._arguments()
         while table[0, 0].size > 1:
             frames, planes, height, width = table.shape
-            joined = np.empty((frames, planes, -(-height // 2), -(-width // 2)), dtype=object)
+            down, across = 2, 2
+            if height * width <= _FEW:
+                down, across = (2, 1) if height > width else (1, 2)
+            joined = np.empty((frames, planes, -(-height // down), -(-width // across)), object)
             for t, z, y, x in np.ndindex(*joined.shape):
-                square = table[t, z, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+                square = table[t, z, down * y : down * (y + 1), across * x : across * (x + 1)]
                 if square.size == 1:
                     joined[t, z, y, x] = square.item()
                     continue

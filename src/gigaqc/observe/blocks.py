@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,15 +98,21 @@ class Strips:
         return Strips(self.top, other.bottom, left, end_to_end(self.right, other.right, -2))
 
     def equal(self, value: float) -> Strips:
-        """Where the strips hold a value."""
-        return Strips(*(_condensed(getattr(self, f.name) == value) for f in fields(self)))
+        """Where the strips hold a value: bits, packed across each strip."""
+        return Strips(
+            *(_packed(getattr(self, name) == value, axis) for name, axis in _ACROSS.items())
+        )
 
 
-def _condensed(flags: np.ndarray) -> np.ndarray:
-    """The same flags without their bytes where all are alike, as they mostly are."""
+_ACROSS = {"top": -2, "bottom": -2, "left": -1, "right": -1}
+
+
+def _packed(flags: np.ndarray, axis: int) -> np.ndarray:
+    """Flags as bits along an axis; one byte for all where all are alike, as they mostly are."""
+    packed = np.packbits(flags, axis=axis)
     if flags.size and (flags.all() or not flags.any()):
-        return np.broadcast_to(flags.flat[0].copy(), flags.shape)
-    return flags
+        return np.broadcast_to(np.uint8(255 * flags.flat[0]), packed.shape)
+    return packed
 
 
 def end_to_end(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
@@ -124,7 +130,7 @@ class Edges:
     """Where a rectangle of pixels lies, and its edges while they wait for the neighbours.
 
     `flags` are what the pass needs to know of the pixels there beside their values: in a scan,
-    whether they are zero; for the tissue, whether they lie inside the mask.
+    whether they are zero, as bits; for the tissue, whether they lie inside the mask.
     """
 
     place: Place

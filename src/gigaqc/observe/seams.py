@@ -61,14 +61,14 @@ def seam_between(first: Edges, second: Edges, axis: int) -> Seam:
         rows = (d if place.top else 0, height - d if place.bottom else height)
         return Seam(
             beside(first.values, second.values, "right", "left", axis),
-            beside(first.flags, second.flags, "right", "left", axis),
+            _zeros_beside(first.flags, second.flags, "right", "left", axis),
             replace(place, x=place.x + width - 2 * h),
             (h, height - h, h, 3 * h), (*rows, d, 3 * d), axis,
         )  # fmt: skip
     columns = (d if place.left else 0, width - d if place.right else width)
     return Seam(
         beside(first.values, second.values, "bottom", "top", axis),
-        beside(first.flags, second.flags, "bottom", "top", axis),
+        _zeros_beside(first.flags, second.flags, "bottom", "top", axis),
         replace(place, y=place.y + height - 2 * h),
         (h, 3 * h, h, width - h), (d, 3 * d, *columns), axis,
     )  # fmt: skip
@@ -81,6 +81,19 @@ def beside(
     if mine is None or other is None:
         return None
     return end_to_end(getattr(mine, edge), getattr(other, other_edge), axis)
+
+
+def _zeros_beside(
+    mine: Strips | None, other: Strips | None, edge: str, other_edge: str, axis: int
+) -> np.ndarray | None:
+    """1 where pixels at both sides of a seam are zero; None where none is, or nobody asks."""
+    if mine is None or other is None:
+        return None
+    packed = (getattr(mine, edge), getattr(other, other_edge))
+    if not any(bits.any() for bits in packed):
+        return None
+    apart = [np.unpackbits(bits, axis=axis, count=2 * DEAD_HALO) for bits in packed]
+    return np.concatenate(apart, axis=axis)
 
 
 def _observe_seam(seam: Seam, state: State, request: Request) -> State:
@@ -118,11 +131,13 @@ def _nothing(histogram: Histogram) -> Histogram:
 
 
 def _dead(seam: Seam, channels: int) -> np.ndarray:
-    if seam.zeros is None or not seam.zeros.any():
+    if seam.zeros is None:
         return np.zeros(channels, "i8")
-    planes = np.ascontiguousarray(seam.zeros).view("u1")
     return np.array(
-        [sum(fused.dead_plane(p, seam.dead_bounds) for frame in c for p in frame) for c in planes],
+        [
+            sum(fused.dead_plane(p, seam.dead_bounds) for frame in c for p in frame)
+            for c in np.ascontiguousarray(seam.zeros)
+        ],
         "i8",
     )
 
