@@ -1,18 +1,19 @@
-# make demo | test | test-all | bench | clean; PYTHON=python3.13 chooses another interpreter.
+# make demo | test | test-all | bench | docs | clean; PYTHON=python3.13 chooses another interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CHECKED := src tests $(wildcard benchmarks)
+CHECKED := src tests $(wildcard benchmarks notebooks docs/*.py docs/_ext)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench clean
+.PHONY: help demo test test-all bench docs clean
 
 help:
 	@echo "make demo      assess the bundled image in a new .venv and say where the page is"
 	@echo "make test      style, types and the quick tests"
 	@echo "make test-all  the slow tests too"
 	@echo "make bench     the benchmarks, each a ratio"
+	@echo "make docs      the documentation; with GIGAQC_DATA=... its notebooks are executed"
 	@echo "make clean     remove .venv and everything built"
 
 $(BIN)/python:
@@ -48,6 +49,11 @@ test-all: test
 bench: $(VENV)/.installed
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build dist gigaqc-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist gigaqc-demo docs/_build docs/api docs/cli.md docs/notebooks \
+	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""How well are simulated cameras recovered? The table of `docs/metrics.md`, by both estimators.
+"""How well are simulated cameras recovered? Both estimators; the table of `docs/metrics/gain.md`.
 
     python benchmarks/cameras.py [--side 200] [--frames 20 100]
 

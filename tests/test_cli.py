@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import dask
 import distributed
@@ -19,61 +18,56 @@ from typer.testing import CliRunner
 
 import gigaqc as gq
 from gigaqc.cli import app
-from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError, WriteError
+from gigaqc.cohort import plan as plan_of_cohort
+from gigaqc.errors import ParameterError, WriteError
 from gigaqc.samples import make_writable, plan_samples, safe_name
 from gigaqc.workers import computing
 
-FLAGS = pd.DataFrame(
-    [
-        ("channel", "DNA", "snr", 9.0, 3.0, "PASS"),
-        ("channel", "[red]CD3", "snr", 1.2345678, 1.5, "FAIL"),
-        ("channel", "[red]CD3", "clipped_fraction", 0.02, 0.01, "WARN"),
-        ("image", "tissue", "coverage", 0.5, 0.3, "PASS"),
-    ],
-    columns=["scope", "name", "metric", "value", "limit", "status"],
-)
-
-
-class FakeAssessment:
-    """What the command line uses of an Assessment."""
-
-    flags = FLAGS
-
-    def __init__(self, passed: bool) -> None:
-        self.passed = passed
-        self.status = "PASS" if passed else "FAIL"
-
-    def to_html(self, path):
-        Path(path).write_text("page")
-
-    def to_json(self, path):
-        Path(path).write_text("{}")
-
-    def save(self, path):
-        Path(path).mkdir()
+COHORT = [
+    "channels.csv", "channels.parquet", "cohort.json", "index.html", "summary.csv",
+    "summary.parquet",
+]  # fmt: skip
+GOOD = sorted([*COHORT, "good.html", "good.json", "good.zarr"])
 
 
 @pytest.fixture
-def library(monkeypatch):
-    """Stands in for opening and judging: sources say by their name how they end."""
-    calls = SimpleNamespace(opened=[], assessed=[])
+def images(tmp_path):
+    """Images that say by their name how they end, in a folder that tests work in."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    cells = 20 + 400 * ((y // 16 + x // 16) % 2)
+    for name, noise in {"good": rng.poisson(cells), "bad": rng.poisson(20, (64, 64))}.items():
+        array = zarr.create_array(
+            tmp_path / f"{name}.zarr", shape=(2, 64, 64), chunks=(1, 32, 32), dtype="u2"
+        )
+        array[:] = np.stack([noise, noise[::-1]])
+    (tmp_path / "broken.tif").write_bytes(b"no image")
+    return tmp_path
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Sources that were opened, in order."""
+    sources = []
+    real = plan_of_cohort.open_image
 
     def open_image(source, **options):
-        calls.opened.append((source, options))
-        if "missing" in source:
-            raise SourceNotFoundError(f"source: there is no {source!r};\n  check the path.")
-        if "broken" in source:
-            raise ReadError(f"source: {source!r} is no image.")
-        return source
+        sources.append((source, options))
+        return real(source, **options)
 
-    def assess(image, **options):
-        calls.assessed.append((image, options))
-        return FakeAssessment("bad" not in image)
+    monkeypatch.setattr(plan_of_cohort, "open_image", open_image)
+    return sources
 
-    # past the lazy import of the real ones
-    monkeypatch.setitem(vars(gq), "open_image", open_image)
-    monkeypatch.setitem(vars(gq), "assess", assess)
-    return calls
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_GIGAQC_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "gigaqc ass")
+    monkeypatch.setenv("COMP_WORDS", "gigaqc ass")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    done = subprocess.run([sys.executable, "-m", "gigaqc"], capture_output=True, text=True)
+    assert "assess" in done.stdout and "gain" not in done.stdout
 
 
 def run(*arguments):
@@ -84,65 +78,80 @@ def results(folder):
     return sorted(p.name for p in Path(folder).iterdir())
 
 
-def test_assess_writes_three_results_and_says_where(library, tmp_path):
-    done = run("assess", "a/good.ome.tif", "-o", tmp_path / "out")
+def test_assess_writes_the_results_and_says_where(images):
+    done = run("assess", images / "good.zarr", "-o", images / "out")
     assert done.exit_code == 0, done.output
-    assert results(tmp_path / "out") == ["good.html", "good.json", "good.zarr"]
-    assert f"Page: {tmp_path}/out/good.html" in done.stdout
-    for text in ("[red]CD3", "FAIL", "snr 1.23 (limit 1.5)", "clipped_fraction 0.02", "good: PASS"):
-        assert text in done.stdout
+    assert results(images / "out") == GOOD
+    assert f"Page: {images}/out/good.html" in done.stdout
+    assert "good: PASS" in done.stdout
     assert done.stderr == ""
 
 
-def test_options_reach_the_library(library, tmp_path):
-    (tmp_path / "names.txt").write_text("DNA\nCD3, long\n\n")
+def test_the_table_says_why(images):
+    done = run("assess", images / "bad.zarr", "-o", images / "out", "--channels", "[red]CD3,DNA")
+    assert "autocorrelation_snr" in done.stdout and "(limit 0.05)" in done.stdout
+    assert "[red]CD3" in done.stdout and "bad: FAIL" in done.stdout
+
+
+def test_options_reach_the_library(images, opened):
+    (images / "names.txt").write_text("DNA\nCD3, long\n\n")
     done = run(
-        "assess", "x.tif", "-o", tmp_path / "out", "--dims", "cyx", "--channels",
-        tmp_path / "names.txt", "--element", "s1", "--level", 2, "--tissue", "DNA",
-        "--rules", "recipe", "--tile", 64, "--quiet",
+        "assess", images / "good.zarr", "-o", images / "out", "--dims", "cyx", "--channels",
+        images / "names.txt", "--tissue", "CD3, long", "--rules", "recipe", "--tile", 16,
+        "--expected-pair", 'DNA,"CD3, long"', "--no-pages", "--quiet",
     )  # fmt: skip
     assert done.exit_code == 0 and done.output == ""
-    names = ["DNA", "CD3, long"]
-    assert library.opened == [
-        ("x.tif", {"dims": "cyx", "channels": names, "element": "s1", "level": 2})
-    ]
-    [(_, options)] = library.assessed
-    assert options == {
-        "tissue": "DNA",
-        "rules": "recipe",
-        "tile": 64,
-        "progress": False,
-        "name": "x-s1",
-    }
+    names = ("DNA", "CD3, long")
+    options = {"dims": "cyx", "channels": names, "element": None, "level": 0}
+    assert opened == [(str(images / "good.zarr"), options)]
+    kept = gq.Assessment.load(images / "out" / "good.zarr", rules="recipe")
+    parameters = kept.provenance["parameters"]
+    assert (parameters["tissue"], parameters["tissue_method"]) == ("CD3, long", "median")
+    assert parameters["tile"] == 16 and parameters["expected_pairs"] == [list(names)]
+    assert "good.html" not in results(images / "out")
 
 
-def test_tissue_none_leaves_tissue_out(library, tmp_path):
-    run("assess", "x.tif", "-o", tmp_path, "--tissue", "none", "--channels", "a, b")
-    assert library.assessed[0][1]["tissue"] is False
-    assert library.opened[0][1]["channels"] == ["a", "b"]
+def test_labels_reach_the_library(images):
+    labels = zarr.create_array(
+        images / "cells_good.zarr", shape=(64, 64), chunks=(32, 32), dtype="i4"
+    )
+    labels[8:16, 8:16] = 3
+    pattern = images / "cells_{sample}.zarr"
+    done = run("assess", images / "good.zarr", "-o", images / "out", "--labels", pattern, "-q")
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv(images / "out" / "summary.csv").n_cells.tolist() == [1]
+
+
+def test_tissue_none_leaves_tissue_out(images):
+    run("assess", images / "good.zarr", "-o", images / "out", "--tissue", "none", "-q")
+    assert pd.read_csv(images / "out" / "summary.csv").tissue_coverage.isna().all()
 
 
 @pytest.mark.parametrize(
     ("sources", "strict", "code"),
     [
-        (["good"], False, 0),
-        (["good", "good2"], True, 0),
-        (["bad"], False, 0),
-        (["bad", "good"], True, 1),
-        (["missing", "good"], False, 3),
-        (["broken", "bad"], True, 3),
+        (["good.zarr"], False, 0),
+        (["good.zarr"], True, 0),
+        (["bad.zarr"], False, 0),
+        (["bad.zarr", "good.zarr"], True, 1),
+        (["missing.zarr", "good.zarr"], False, 3),
+        (["broken.tif", "bad.zarr"], True, 3),
     ],
 )
-def test_exit_codes(library, tmp_path, sources, strict, code):
-    done = run("assess", *sources, "-o", tmp_path, *["--strict"] * strict)
+def test_exit_codes(images, sources, strict, code):
+    paths = [images / s for s in sources]
+    done = run("assess", *paths, "-o", images / "out", "--no-pages", *["--strict"] * strict)
     assert done.exit_code == code, done.output
 
 
-def test_an_unreadable_source_is_one_line_and_the_rest_goes_on(library, tmp_path):
-    done = run("assess", "missing.tif", "good.tif", "-o", tmp_path)
+def test_an_unreadable_source_is_one_line_and_the_rest_goes_on(images):
+    done = run("assess", images / "missing.tif", images / "good.zarr", "-o", images / "out")
     assert done.exit_code == 3
-    assert done.stderr == "gigaqc: source: there is no 'missing.tif'; check the path.\n"
-    assert results(tmp_path) == ["good.html", "good.json", "good.zarr"]
+    assert done.stderr.startswith(f"gigaqc: missing: source: '{images}/missing.tif' does not exist")
+    assert len(done.stderr.splitlines()) == 1
+    assert results(images / "out") == GOOD
+    assert "1 PASS, 0 WARN, 0 FAIL, 1 error" in done.stdout
+    assert f"Index: {images}/out/index.html" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -154,44 +163,60 @@ def test_an_unreadable_source_is_one_line_and_the_rest_goes_on(library, tmp_path
         (["--workers", "2", "--scheduler", "tcp://localhost:1"], "--scheduler"),
         (["--memory", "lots"], "--memory"),
         (["--tile", "0"], "--tile"),
+        (["--expected-pair", "CD3"], "--expected-pair"),
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_wrong_use_is_2_before_anything_is_opened(library, tmp_path, arguments, message):
-    done = run("assess", "good.tif", "-o", tmp_path, *arguments)
+def test_wrong_use_is_2_before_anything_is_opened(images, opened, arguments, message):
+    done = run("assess", images / "good.zarr", "-o", images / "out", *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
-    assert not library.opened
+    assert not opened
 
 
-def test_a_folder_that_cannot_be_written_is_2_before_anything_is_opened(library, tmp_path):
-    (tmp_path / "file").write_text("")
-    done = run("assess", "good.tif", "-o", tmp_path / "file" / "out")
+def test_a_folder_that_cannot_be_written_is_2_before_anything_is_opened(images, opened):
+    (images / "file").write_text("")
+    done = run("assess", images / "good.zarr", "-o", images / "file" / "out")
     assert done.exit_code == 2
     assert "out: cannot write into" in done.stderr
-    assert not library.opened
+    assert not opened
 
 
-def test_results_are_replaced_only_when_asked(library, tmp_path):
-    assert run("assess", "good.tif", "-o", tmp_path).exit_code == 0
-    again = run("assess", "good.tif", "-o", tmp_path)
-    assert again.exit_code == 2
-    assert "--overwrite" in again.stderr or "allow to overwrite" in again.stderr
-    assert len(library.opened) == 1
-    assert run("assess", "good.tif", "-o", tmp_path, "--overwrite").exit_code == 0
-    assert results(tmp_path) == ["good.html", "good.json", "good.zarr"]
+def test_what_is_complete_is_not_done_again_unless_asked(images, opened):
+    arguments = ["assess", images / "good.zarr", "-o", images / "out"]
+    assert run(*arguments).exit_code == 0
+    again = run(*arguments)
+    assert again.exit_code == 0 and "good: PASS (done before)" in again.stdout
+    assert f"Page: {images}/out/good.html" in again.stdout
+    assert len(opened) == 1
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert len(opened) == 2
+    assert results(images / "out") == GOOD
 
 
-def test_demo_judges_the_bundled_image_again_and_again(library, tmp_path):
+def test_results_of_another_source_are_replaced_only_when_asked(images, opened):
+    assert run("assess", images / "good.zarr", "-o", images / "out", "-q").exit_code == 0
+    (images / "other").mkdir()
+    (images / "bad.zarr").rename(images / "other" / "good.zarr")
+    arguments = ["assess", images / "other" / "good.zarr", "-o", images / "out", "-q"]
+    refused = run(*arguments)
+    assert refused.exit_code == 2 and "allow to overwrite" in refused.stderr
+    assert len(opened) == 1
+    assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_demo_judges_the_bundled_image_again_and_again(tmp_path, opened):
     for _ in range(2):
         done = run("demo", "-o", tmp_path)
         assert done.exit_code == 0, done.output
-    assert Path(library.opened[0][0]).is_file()
+    assert len(opened) == 2 and Path(opened[0][0]).is_file()
     assert f"Page: {tmp_path}/ht29.html" in done.stdout
 
 
-def test_the_scheduler_must_answer(library, tmp_path):
-    done = run("assess", "good.tif", "-o", tmp_path, "--scheduler", "nonsense://here")
+def test_the_scheduler_must_answer(images):
+    done = run(
+        "assess", images / "good.zarr", "-o", images / "out", "--scheduler", "nonsense://here"
+    )
     assert done.exit_code == 2
     assert done.stderr.startswith("gigaqc: --scheduler: nothing answers at 'nonsense://here'")
     with pytest.raises(ValueError, match="No clients found"):
@@ -272,9 +297,6 @@ def test_computing_refuses_contradictions():
         pass
 
 
-# From here on nothing is faked.
-
-
 @pytest.fixture
 def stores(tmp_path):
     rng = np.random.default_rng(0)
@@ -318,14 +340,14 @@ def test_a_real_run_from_a_shell(stores, tmp_path):
     done = gigaqc("assess", stores, tmp_path / "no.zarr", "-o", tmp_path / "out")
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
-    assert results(tmp_path / "out") == ["i.html", "i.json", "i.zarr"]
-    assert "Page: " in done.stdout
+    assert {"i.html", "i.json", "i.zarr"} <= set(results(tmp_path / "out"))
+    assert "i: FAIL" in done.stdout and "Index: " in done.stdout
 
 
 def test_a_real_run_in_worker_processes(stores, tmp_path):
     done = gigaqc("assess", stores, "-o", tmp_path / "out", "--workers", 2, "--memory", "2GB", "-q")
     assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "out") == ["i.html", "i.json", "i.zarr"]
+    assert {"i.html", "i.json", "i.zarr"} <= set(results(tmp_path / "out"))
 
 
 def test_the_real_demo(tmp_path):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from typer.testing import CliRunner
 
 import gigaqc as gq
+from gigaqc import slabs
 from gigaqc.cli import app
-from gigaqc.errors import ReadError, WriteError
+from gigaqc.errors import ParameterError, ReadError, WriteError
 
 run = CliRunner()
 
@@ -50,7 +54,8 @@ def test_nothing_is_written_of_an_image_that_cannot_be_read(tmp_path: Path) -> N
     done = run.invoke(app, ["assess", str(path), "-o", str(out), "--quiet"])
     assert done.exit_code == 3, done.output
     assert "chunk" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert not any(out.iterdir())
+    assert not any(p.name.startswith("image") for p in out.iterdir())
+    assert "chunk" in gq.Cohort.load(out).summary["error"][0]
 
 
 @pytest.mark.parametrize("fill", [0, 7])
@@ -169,6 +174,18 @@ def test_the_command_line_leaves_no_part_of_a_sample(
     assert not any(out.iterdir())
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_url_is_no_place_to_write_to(
+    verdict: gq.Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WriteError, match=r"^path: 's3://bucket/.*is a URL.*upload it"):
+        WRITERS[name](verdict, f"s3://bucket/{name}")  # type: ignore[arg-type]
+    done = run.invoke(app, ["assess", str(stored(tmp_path)), "-o", "s3://bucket/out", "--quiet"])
+    assert done.exit_code == 2 and "is a URL" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["image.zarr"]
+
+
 def test_nothing_is_replaced_unless_asked(verdict: gq.Assessment, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     verdict.save(path)
@@ -177,3 +194,132 @@ def test_nothing_is_replaced_unless_asked(verdict: gq.Assessment, tmp_path: Path
     verdict.save(path, overwrite=True)
     assert gq.Assessment.load(path).name == verdict.name
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+
+
+# ---- disks ---------------------------------------------------------------------------------------
+
+DISK_RUNS: dict[str, Callable[[xr.DataArray, Path], Any]] = {
+    "blur and write": lambda i, out: gq.write_image(gq.gaussian_blur(i, 1), out / "o.zarr"),
+    "write TIFF": lambda i, out: gq.write_image(i, out / "o.ome.tif"),
+    "write NIfTI": lambda i, out: gq.write_image(i, out / "o.nii"),
+    "write labels": lambda i, out: gq.write_labels(i.isel(c=0, drop=True), out / "o.zarr"),
+    "preprocess": lambda i, out: gq.write_image(
+        gq.pixel_clustering_preprocess(i, sigma=1), out / "o.zarr"
+    ),
+    "gain_map": lambda i, out: gq.gain_map(
+        i.rename(c="t").drop_vars("t"), estimator="variance", temporary=out, memory=300_000
+    ).compute(),
+    "segment_nuclei": lambda i, out: gq.segment_nuclei(
+        i, 0, tile=64, overlap=8, diameter=3, temporary=out
+    ).compute(),
+    "object_table": lambda i, out: gq.object_table(
+        i.isel(c=0, drop=True), i, to=out / "o.parquet"
+    ),
+    "scan": lambda i, out: gq.scan(i).save(out / "o.zarr"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes small disks of one's own, which takes root."""
+    folders: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk{len(folders)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this user may not mount a disk")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> xr.DataArray:
+    """That does not compress: 1 MiB; chunks of one frame."""
+    path = tmp_path / "noise.zarr"
+    array = zarr.create_array(path, shape=(32, 128, 128), chunks=(1, 128, 128), dtype="u2")
+    array[:] = np.random.default_rng(0).integers(1, 60000, (32, 128, 128))
+    return gq.open_image(path)
+
+
+@pytest.mark.parametrize("name", DISK_RUNS)
+def test_a_disk_that_fills_up(
+    mounted: Callable[[str], Path],
+    noise: xr.DataArray,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slabs, "_SMALLEST_LIMIT", 1)
+    image = noise.isel(c=slice(0, 4)) if name in ("object_table", "segment_nuclei") else noise
+    disk = mounted({"segment_nuclei": "size=4k", "write labels": "size=16k"}.get(name, "size=48k"))
+    with pytest.raises(WriteError, match=rf"(path|to|temporary): .*{disk.name}.*[Nn]o space"):
+        DISK_RUNS[name](image, disk)
+    if name != "segment_nuclei":  # which keeps finished tiles for another try
+        assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", DISK_RUNS)
+def test_a_disk_that_cannot_be_written(
+    mounted: Callable[[str], Path], noise: xr.DataArray, name: str
+) -> None:
+    disk = mounted("size=1m,ro")
+    with pytest.raises((WriteError, ParameterError), match=rf"(path|to|temporary): .*{disk.name}"):
+        DISK_RUNS[name](noise, disk)
+
+
+def test_a_store_that_cannot_be_written_is_read(
+    mounted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    disk = mounted("size=4m")
+    stored(disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    found = gq.assess(gq.open_image(disk / "image.zarr"), progress=False)
+    assert found.channels["n_valid"].tolist() == [4096, 4096]
+
+
+# ---- stores that change --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 64), (1, 64, 64), (2, 64, 100)])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_store_that_is_resized_while_it_is_read(
+    tmp_path: Path, shape: tuple[int, ...], zarr_format: int
+) -> None:
+    path = tmp_path / "image.zarr"
+    array = zarr.create_array(
+        path, shape=(2, 64, 64), chunks=(1, 32, 32), dtype="u2", zarr_format=zarr_format,
+        fill_value=0,
+    )  # fmt: skip
+    array[:] = 7
+    image = gq.open_image(path)
+    zarr.open_array(path).resize(shape)
+    pattern = (
+        rf"chunk \(.*changed while it was read, its shape was \(2, 64, 64\) and is .*{shape[1]}"
+    )
+    with pytest.raises(ReadError, match=pattern):
+        gq.scan(image).compute()
+
+
+def test_new_attributes_of_a_store_are_no_change(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    image = gq.open_image(path)
+    zarr.open_array(path).attrs["note"] = "seen"
+    assert gq.scan(image).compute().distribution(0).n == 4096
+
+
+def test_a_chunk_that_is_replaced_by_one_of_another_shape(tmp_path: Path) -> None:
+    image = gq.open_image(stored(tmp_path))
+    (tmp_path / "other").mkdir()
+    other = zarr.create_array(
+        tmp_path / "other" / "o.zarr", shape=(1, 16, 16), chunks=(1, 16, 16), dtype="u2"
+    )
+    other[:] = 7
+    chunk = (tmp_path / "other" / "o.zarr" / "c" / "0" / "0" / "0").read_bytes()
+    (tmp_path / "image.zarr" / "c" / "1" / "0" / "1").write_bytes(chunk)
+    with pytest.raises(ReadError, match=r"chunk \(c=1, y=0, x=1\).*512 bytes and not 2048"):
+        gq.scan(image).compute()

@@ -67,6 +67,18 @@ def test_without_axes_pyplot_makes_a_figure(assessment: Any) -> None:
     plt.close(made_here.figure)
 
 
+def test_a_notebook_shows_each_figure_once(assessment: Any) -> None:
+    import matplotlib.pyplot as plt
+
+    before = set(plt.get_fignums())
+    axes = plot.channels(assessment)  # an array: shown because pyplot has its figure open
+    (opened,) = set(plt.get_fignums()) - before
+    assert axes[0].figure is plt.figure(opened)
+    plt.close(opened)
+    plot.summary(assessment)  # a Figure: shown because the cell returns it
+    assert set(plt.get_fignums()) == before
+
+
 def test_summary_has_a_picture_and_a_histogram_for_each_channel(assessment: Any) -> None:
     import matplotlib.pyplot as plt
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import gigaqc as gq
+from gigaqc.errors import ParameterError
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,18 @@ def test_a_map_has_a_colour_a_cluster(found: Any) -> None:
     assert len(np.unique(image.get_array().reshape(-1, 4), axis=0)) == 3
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["1", "2", "3"]
     assert ax.get_xlim() == (0, 60) and ax.get_ylim() == (40, 0)
+
+
+def test_fields_of_one_model_share_colours_and_names() -> None:
+    few, many = np.array([[0, 1], [1, 2]]), np.arange(16).reshape(4, 4)
+    own = gq.pl.clusters(few, n_clusters=15)
+    of_all = gq.pl.clusters(many, n_clusters=15)
+    (first,), (second,) = own.get_images(), of_all.get_images()
+    np.testing.assert_array_equal(first.get_array()[1, 1], second.get_array()[0, 2])
+    assert len(own.get_legend().get_texts()) == 15
+    assert gq.pl.clusters(few, legend=False).get_legend() is None
+    with pytest.raises(ParameterError, match="label 15"):
+        gq.pl.clusters(many, n_clusters=5)
 
 
 def test_what_has_no_label_is_white_and_large_maps_are_thinned() -> None:

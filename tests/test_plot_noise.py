@@ -41,6 +41,11 @@ def labels_of(ax: object) -> list[str]:
     return [t.get_text() for t in ax.get_legend().get_texts()]  # type: ignore[attr-defined]
 
 
+def test_a_channel_without_a_name_has_no_title() -> None:
+    found = gq.isnr(np.random.default_rng(0).poisson(9, (40, 40))).compute()
+    assert gq.pl.mixture(found).get_title() == ""
+
+
 @pytest.mark.parametrize(("channel", "scale"), [("wide", "asinh"), (1, "linear")])
 def test_components_over_the_histogram(result: xr.Dataset, channel: str | int, scale: str) -> None:
     ax = gq.pl.mixture(result, channel)

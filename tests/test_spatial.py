@@ -10,13 +10,15 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ElementError, ParameterError, WriteError
 from gigaqc.image import as_image
-from gigaqc.spatial.elements import Form, add, as_json, transformations_of
+from gigaqc.sdata import transformations_of
+from gigaqc.spatial.elements import Form, add, as_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies
 
@@ -102,9 +104,10 @@ def test_lists_of_layers_and_levels(sdata: Any) -> None:
             assert [level["image"].shape[1] for level in held[name].values()] == [90, 45, 22]
 
 
-def test_clusters_become_labels(sdata: Any) -> None:
+def test_clusters_become_labels(sdata: Any, caplog: pytest.LogCaptureFixture) -> None:
     image = PIXELS.astype("f4")
     gq.spatial.cluster_pixels(sdata, "one", "kinds", 3, method="kmeans", scale_factors=[2])
+    assert "no parent found" not in caplog.text
     found = gq.cluster_pixels(image, 3, method="kmeans")
     for held in (sdata, again(sdata)):
         labels = pixels_of(held["kinds"])
@@ -366,3 +369,33 @@ def test_in_memory_elements_are_lazy() -> None:
         gq.spatial.pixel_clustering_preprocess(sdata, "one", "done")
     with dask.config.set(scheduler="sync"):
         np.testing.assert_array_equal(sdata["done"].values, expected())
+
+
+def test_images_of_any_kind_become_elements(sdata: Any) -> None:
+    from spatialdata.models import get_model
+    from spatialdata.transformations import Identity, get_transformation
+
+    image = gq.example_image()
+    added = {"ht29": image, "plain": PIXELS[0]}
+    with testing.forbid_compute() if not sdata.is_backed() else warnings.catch_warnings():
+        assert gq.spatial.add_images(sdata, added, chunks=100) is sdata
+    for held in (sdata, again(sdata)):
+        element = held["ht29"]
+        get_model(element)().validate(element)
+        np.testing.assert_array_equal(element.values, image.values)
+        assert element.c.values.tolist() == ["DNA", "pH3", "Actin"]
+        assert max(element.chunksizes["y"]) == 100
+        assert get_transformation(element, get_all=True) == {"global": Identity()}
+        assert held["plain"].shape == (1, 90, 80)
+
+
+def test_images_that_cannot_become_elements(sdata: Any) -> None:
+    held = list(sdata.images)
+    with pytest.raises(WriteError, match="'one' exists"):
+        gq.spatial.add_images(sdata, {"new": PIXELS, "one": PIXELS})
+    with pytest.raises(ParameterError, match="mapping of names"):
+        gq.spatial.add_images(sdata, [PIXELS])
+    with pytest.raises(ParameterError, match="axis t"):
+        series = gq.testing.poisson((9, 9), 3).pixels[None, None]
+        gq.spatial.add_images(sdata, {"film": xr.DataArray(series, dims=("t", "c", "y", "x"))})
+    assert list(sdata.images) == held

@@ -24,6 +24,7 @@ MAKE = {
     "poisson": lambda: testing.poisson(SHAPE, 12, seed=3),
     "gaussian": lambda: testing.gaussian(SHAPE, 100, 5, seed=3),
     "tissue": lambda: testing.tissue(SHAPE, seed=3),
+    "nuclei": lambda: testing.nuclei(SHAPE, seed=3),
     "striped": lambda: testing.striped(testing.tissue(SHAPE), 6, seed=3),
     "defocused": lambda: testing.defocused(testing.tissue(SHAPE), 32, 16, 64, 96, seed=3),
     "hot_pixels": lambda: testing.hot_pixels(testing.tissue(SHAPE), 25, 900, seed=3),
@@ -69,6 +70,20 @@ def test_tissue_covers_what_was_asked(coverage):
         assert pixels[~truth.tissue].mean() == pytest.approx(2, rel=0.05)
         neighbours = np.corrcoef(pixels[:, 1:].ravel(), pixels[:, :-1].ravel())[0, 1]
         assert neighbours > 0.5
+
+
+@pytest.mark.parametrize("filled", [0.3, 1])
+def test_nuclei_are_as_many_as_asked_and_do_not_touch(filled):
+    pixels, truth = testing.nuclei((200, 260), filled=filled, background=3, seed=1)
+    count = round(filled * 10 * 13)
+    assert np.unique(truth.labels).tolist() == list(range(count + 1))
+    twice = np.tile(truth.labels > 0, (2, 2))  # nor do those of copies side by side
+    assert ndimage.label(twice, np.ones((3, 3)))[1] == 4 * count
+    areas = np.bincount(truth.labels.ravel())[1:]
+    assert areas.mean() == pytest.approx(np.pi * 36, rel=0.05)
+    assert pixels[truth.labels == 0].mean() == pytest.approx(3, rel=0.02)
+    with pytest.raises(ParameterError, match="spacing"):
+        testing.nuclei((64, 64), diameter=20)
 
 
 @pytest.mark.parametrize("axis", ["y", "x"])

@@ -12,6 +12,7 @@ more than numpy, dask and xarray do.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from gigaqc._version import __version__
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
-    from gigaqc.io import list_images, open_image, open_labels, write_image, write_labels
+    from gigaqc.cohort import Cohort, assess_batch
+    from gigaqc.devices import to_gpu
+    from gigaqc.io import (
+        example_image,
+        list_images,
+        open_image,
+        open_labels,
+        write_image,
+        write_labels,
+    )
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
         tsnr_map,
         tsnr_summary,
     )
+    from gigaqc.planning import explain
     from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
@@ -50,7 +61,7 @@ if TYPE_CHECKING:
     )
     from gigaqc.regions import region
     from gigaqc.rules import Rules
-    from gigaqc.scanning import explain, scan
+    from gigaqc.scanning import scan
     from gigaqc.segmentation import segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
@@ -64,6 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assessment",
+    "Cohort",
     "PixelClusters",
     "PixelModel",
     "Rules",
@@ -72,6 +84,7 @@ __all__ = [
     "acquisition_artifacts",
     "arcsinh",
     "assess",
+    "assess_batch",
     "channel_correlation",
     "choose_n_clusters",
     "cluster_pixels",
@@ -79,6 +92,7 @@ __all__ = [
     "dynamic_range",
     "equalize_histogram",
     "errors",
+    "example_image",
     "explain",
     "focus",
     "gain_map",
@@ -108,6 +122,7 @@ __all__ = [
     "temporal_statistics",
     "testing",
     "tissue_integrity",
+    "to_gpu",
     "tsnr_map",
     "tsnr_summary",
     "unexpected_correlations",
@@ -115,12 +130,23 @@ __all__ = [
     "write_labels",
 ]
 
+logging.getLogger("gigaqc").addHandler(logging.NullHandler())
+
 _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
 
 _HOMES = {
     "assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
-    "io": ("list_images", "open_image", "open_labels", "write_image", "write_labels"),
+    "cohort": ("Cohort", "assess_batch"),
+    "devices": ("to_gpu",),
+    "io": (
+        "example_image",
+        "list_images",
+        "open_image",
+        "open_labels",
+        "write_image",
+        "write_labels",
+    ),
     "noise": (
         "gain_map",
         "isnr",
@@ -149,7 +175,8 @@ _HOMES = {
     ),
     "regions": ("region",),
     "rules": ("Rules",),
-    "scanning": ("explain", "scan"),
+    "planning": ("explain",),
+    "scanning": ("scan",),
     "segmentation": ("segment_nuclei",),
     "statistics": ("Statistics",),
     "transforms": (

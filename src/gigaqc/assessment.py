@@ -23,6 +23,7 @@ from gigaqc.errors import ImageTypeError, ParameterError, StatisticsError
 from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
 from gigaqc.objects import table_of
+from gigaqc.planning import plan_scan
 from gigaqc.quality.channels import check_pairs
 from gigaqc.quality.objects import cells_by_tile, summary_of
 from gigaqc.quality.tissue import tissue_scalars
@@ -34,9 +35,10 @@ from gigaqc.results import (
     tile_maps,
 )
 from gigaqc.rules import Rules, Status, worst
-from gigaqc.scanning import LazyStatistics, plan_scan, scan
+from gigaqc.scanning import LazyStatistics, scan
 from gigaqc.statistics import Statistics
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
+from gigaqc.unreadable import OnError, listed
 
 _MASK = "mask"  # what shows the tissue when the caller has a mask of it
 
@@ -94,17 +96,54 @@ class Assessment:
         """Whether nothing failed."""
         return self.status != Status.FAIL
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page; complete or absent."""
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        gain: Any = None,
+        isnr: Any = None,
+        clusters: Any = None,
+        nuclei: Any = None,
+    ) -> None:
+        """Write one self-contained page; complete or absent.
+
+        Parameters
+        ----------
+        path
+            The file; one that exists is replaced.
+        gain, isnr, clusters, nuclei
+            Other results of the image, each of which gets a section: what `gq.gain_map`, `gq.isnr`
+            and `gq.cluster_pixels` give, and ``(image, labels)``. What is shown of lazy ones is
+            computed now.
+
+        Raises
+        ------
+        ParameterError, WriteError
+            When a result is something else, or the file cannot be written.
+        """
         from gigaqc.report import write_html
 
-        write_html(self, path)
+        write_html(self, path, gain=gain, isnr=isnr, clusters=clusters, nuclei=nuclei)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what `to_dict` gives as JSON (NaN is null, infinities are strings)."""
         from gigaqc.report.write import write_text
 
         write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False))
+
+    def to_spatialdata(
+        self, sdata: Any, image_key: str, *, labels_key: str | None = None, overwrite: bool = False
+    ) -> Any:
+        """Put it into a SpatialData beside the image that it is of, as `gigaqc.spatial.assess`.
+
+        Written to the store that backs `sdata`, if there is one. `labels_key` names the labels
+        element that ``objects`` come from. Returns `sdata`.
+        """
+        from gigaqc.tables import add_assessments
+
+        labels = {image_key: labels_key}
+        add_assessments(sdata, {image_key: self}, labels=labels, overwrite=overwrite)
+        return sdata
 
     def to_dict(self) -> dict[str, Any]:
         """All tables as plain values, but not that of single objects: they may be millions."""
@@ -137,22 +176,12 @@ class Assessment:
 
         Tissue is left out where the rules find it in another way than it was found.
         """
-        import zarr
-
-        statistics = Statistics.load(path)
-        kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
-        if kept is None:
-            raise StatisticsError(
-                f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
-                "gq.assess(Statistics.load(path))."
-            )
-        chosen, provenance = Rules.of(rules), kept["provenance"]
-        tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
-        parameters = provenance["parameters"]
+        kept, chosen = kept_at(path), Rules.of(rules)
+        tissue, parameters = kept.tissue, kept.provenance["parameters"]
         if parameters["tissue_method"] not in (_MASK, chosen.tissue_method):
             # Found in another way than these rules ask for; to find it anew takes the pixels.
             tissue = parameters["tissue"] = None
-        return judged(statistics, tissue, chosen, kept["name"], provenance)
+        return judged(kept.statistics, tissue, chosen, kept.name, kept.provenance)
 
     def _repr_html_(self) -> str:
         from gigaqc.report import notebook_html
@@ -170,6 +199,31 @@ class Assessment:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What `Assessment.save` kept: all that a verdict follows from."""
+
+    statistics: Statistics
+    tissue: TissueMask | None
+    name: str
+    provenance: dict[str, Any]
+
+
+def kept_at(path: str | os.PathLike[str]) -> Kept:
+    """Read what `Assessment.save` kept, without judging it."""
+    import zarr
+
+    statistics = Statistics.load(path)
+    kept = json.loads(str(zarr.open_group(str(path), mode="r").attrs.get("assessment", "null")))
+    if kept is None:
+        raise StatisticsError(
+            f"path: {os.fspath(path)!r} holds statistics but no assessment; make one with "
+            "gq.assess(Statistics.load(path))."
+        )
+    tissue = None if kept["tissue"] is None else TissueMask(**kept["tissue"])
+    return Kept(statistics, tissue, kept["name"], kept["provenance"])
+
+
 def assess(
     image: Any,
     *,
@@ -182,6 +236,7 @@ def assess(
     full_scale: float | None = None,
     name: str | None = None,
     progress: bool | None = None,
+    on_error: OnError = "raise",
 ) -> Assessment:
     """Judge an image: all metrics from one read of its chunks (two for floats). Runs now.
 
@@ -211,6 +266,10 @@ def assess(
         Of the sample; the file's name unless said.
     progress
         Show a progress bar. None: in a terminal or a notebook.
+    on_error
+        ``"raise"``: a chunk that cannot be read is an error. ``"mask"``: its pixels are excluded,
+        as those that are NaN, and the sample gets a flag `unreadable_fraction` that names it; all
+        such chunks are listed in ``.provenance["unreadable"]``.
 
     Returns
     -------
@@ -220,6 +279,8 @@ def assess(
     ------
     ImageError, ChannelError, MaskError, ParameterError, RulesError
         Before any pixel is read.
+    ReadError
+        A chunk cannot be read (with ``on_error="mask"`` too, where it is of labels or of a mask).
 
     Notes
     -----
@@ -251,13 +312,16 @@ def assess(
     names = channel_names(labelled)
     pairs = check_pairs(named, names, "expected_pairs")
     thresholds = () if full_scale is None else (float(full_scale),)
-    statistics = scan(labelled, labels=labels, mask=mask, tile=tile, thresholds=thresholds)
+    statistics = scan(
+        labelled, labels=labels, mask=mask, tile=tile, thresholds=thresholds, on_error=on_error
+    )
     wanted = [statistics]
-    shown, method, found = _tissue(labelled, tissue, statistics, chosen, mask)
+    guard = on_error == "mask"
+    shown, method, found = _tissue(labelled, tissue, statistics, chosen, mask, guard=guard)
     if found is not None:
         wanted.append(found)
     plan = plan_scan(labelled, tissue=found is not None, labels=labels)
-    show = _interactive() if progress is None else progress
+    show = progress_bar.watched() if progress is None else progress
     start = time.perf_counter()
     results = progress_bar.compute("reading", plan.bytes_read, *wanted, show=show)
     seconds = time.perf_counter() - start
@@ -270,7 +334,7 @@ def assess(
 
 
 def _tissue(
-    image: xr.DataArray, tissue: Any, statistics: Any, rules: Rules, mask: Any
+    image: xr.DataArray, tissue: Any, statistics: Any, rules: Rules, mask: Any, *, guard: bool
 ) -> tuple[str | None, str | None, Any]:
     """What shows the tissue and how it is found, in words, and the pass that finds it."""
     if tissue is False:
@@ -282,7 +346,7 @@ def _tissue(
         index = (nuclear or 0) if tissue is None else channel_index(names, tissue, "tissue")
         found = tissue_pass(
             image, index, statistics, channel_in_statistics=index, method=rules.tissue_method,
-            mask=within,
+            mask=within, guard=guard,
         )  # fmt: skip
         return names[index], rules.tissue_method, found
     return _MASK, _MASK, mask_pass(as_mask(tissue, image), within)
@@ -308,9 +372,10 @@ def judged(
         objects = table_of(rows, layout)
         summary = pd.Series({**summary, **summary_of(rows, layout)}, dtype=object)
         tiles["cells"] = (("tile_y", "tile_x"), cells_by_tile(rows, layout, statistics.meta.tile))
+    summary["unreadable_fraction"] = _unreadable_fraction(statistics)
     planes = math.prod(statistics.meta.sizes.get(d, 1) for d in "tz")
     flags = judge_channels(rules, channels, planes=planes)
-    flags += judge_sample(rules, summary, name)
+    flags += judge_sample(rules, summary, name, statistics.unreadable)
     flags += judge_pairs(rules, correlation, [tuple(p) for p in parameters["expected_pairs"]])
     table = pd.DataFrame([f.row() for f in flags], columns=list(_FLAG_COLUMNS))
     order = table["status"].map(lambda s: -Status(s).rank)
@@ -329,6 +394,13 @@ def judged(
         objects=objects,
         provenance={**provenance, "rules": rules.name},
     )  # fmt: skip
+
+
+def _unreadable_fraction(statistics: Statistics) -> float:
+    """Share of the values of all channels that could not be read."""
+    if statistics.unreadable is None:
+        return 0.0
+    return float(statistics.unreadable.pixels.sum() / statistics.state.tally.table[0].sum())
 
 
 _FLAG_COLUMNS = ("scope", "name", "metric", "value", "limit", "status", "reason")
@@ -388,6 +460,7 @@ def provenance_of(
         "reads": meta.reads,
         "bytes_read": n_bytes,
         "seconds": round(seconds, 3),
+        "unreadable": [] if statistics.unreadable is None else listed(statistics.unreadable),
         "exact": "counts and percentiles to the bit; hot-pixel sigma of floats to 2^-8",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -414,12 +487,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-def _interactive() -> bool:
-    """Whether somebody watches: a terminal, or a notebook."""
-    import sys
-
-    if "ipykernel" in sys.modules:
-        return True
-    return bool(sys.stderr is not None and sys.stderr.isatty())

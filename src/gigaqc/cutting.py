@@ -28,7 +28,8 @@ class Cuts(Mapping[Key, GraphNode]):
     """Tasks by key (name, *index), each made when it is asked for.
 
     ``function(array, slices)`` gives a chunk, once the tasks of `waits` are done. `starts` are
-    where the chunks of each axis start, and `shape` is where the last ones end.
+    where the chunks of each axis start, and `shape` is where the last ones end. ``wrap(task)``
+    makes the task that is given.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Cuts(Mapping[Key, GraphNode]):
     starts: tuple[Sequence[int], ...]
     shape: tuple[int, ...]
     waits: tuple[Key, ...] = ()
+    wrap: Callable[[GraphNode], GraphNode] | None = None
 
     def __getitem__(self, key: Key) -> GraphNode:
         if key not in self:
@@ -46,7 +48,10 @@ class Cuts(Mapping[Key, GraphNode]):
             slice(starts[i], starts[i + 1] if i + 1 < len(starts) else n)
             for i, starts, n in zip(index[1:], self.starts, self.shape, strict=True)
         )
-        node = Task(key, self.function, DataNode(None, self.array), DataNode(None, slices))
+        node: GraphNode = Task(
+            key, self.function, DataNode(None, self.array), DataNode(None, slices)
+        )
+        node = node if self.wrap is None else self.wrap(node)
         return Task(key, when_done, node, *map(TaskRef, self.waits)) if self.waits else node
 
     def __contains__(self, key: Any) -> bool:
@@ -64,9 +69,15 @@ class Cuts(Mapping[Key, GraphNode]):
     def __len__(self) -> int:
         return math.prod(map(len, self.starts))
 
-    def owned(self, name: str, array: Any, waits: Sequence[Key]) -> Cuts:
+    def owned(
+        self,
+        name: str,
+        array: Any,
+        waits: Sequence[Key],
+        wrap: Callable[[GraphNode], GraphNode] | None = None,
+    ) -> Cuts:
         """The same chunks under another name, of an array that gives the same pixels."""
-        return replace(self, name=sys.intern(name), array=array, waits=tuple(waits))
+        return replace(self, name=sys.intern(name), array=array, waits=tuple(waits), wrap=wrap)
 
 
 def _starts(sizes: tuple[int, ...]) -> Sequence[int]:

@@ -12,6 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from gigaqc.rules import OBJECT_METRICS, Limit, Rules, Scope, Status, sentence
+from gigaqc.unreadable import Unreadable
+from gigaqc.unreadable import summary as summary_of
 
 _NOISE_SIGMAS = 4.0
 _ORDINARY_ZEROS = 0.01  # outside dead areas
@@ -74,16 +76,29 @@ def _fitted(limit: Limit, row: pd.Series, planes: int) -> Limit:
     return limit
 
 
-def judge_sample(rules: Rules, summary: pd.Series, name: str) -> list[Flag]:
+def judge_sample(
+    rules: Rules, summary: pd.Series, name: str, unreadable: Unreadable | None = None
+) -> list[Flag]:
     """Flags of the sample; tissue and objects are judged where they were looked for."""
     tissue = summary["tissue_channel"] is not None
     labels = not math.isnan(summary.get("n_cells", math.nan))
     flags = []
     for limit in rules.for_scope(Scope.SAMPLE):
+        if limit.metric == "unreadable_fraction":
+            found = _flag(limit, name, float(summary[limit.metric])) if unreadable else []
+            flags += [_named(flag, unreadable) for flag in found]
+            continue
         if not (labels if limit.metric in OBJECT_METRICS else tissue):
             continue
         flags += _flag(limit, name, float(summary[limit.metric]))
     return flags
+
+
+def _named(flag: Flag, unreadable: Unreadable | None) -> Flag:
+    """With the chunks that could not be read in its reason."""
+    if flag.status is Status.PASS or unreadable is None:
+        return flag
+    return replace(flag, reason=f"{summary_of(unreadable)}. {flag.reason}")
 
 
 def judge_pairs(

@@ -70,6 +70,7 @@ def map_image(
     given = [a.key if isinstance(a, Delayed) else a for a in arguments]
     name = f"{name}-{tokenize(image.data.name, function, given, depth, channels, dtype.str)}"
     table, source = owned(image.data, name, after)
+    source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     layout = _Layout.of(image, depth, table, nodes)
@@ -104,6 +105,7 @@ def reduce_image(
     given = [a.key if isinstance(a, Delayed) else a for a in arguments]
     name = f"{name}-{tokenize(image.data.name, function, given, depth)}"
     table, source = owned(image.data, name, after)
+    source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     layout = _Layout.of(image, depth, table, nodes)
@@ -144,6 +146,7 @@ def observe_blocks(
     """
     after = tuple(a for a in arguments if isinstance(a, Delayed))
     table, source = owned(image.data, name, after)
+    source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     layout = _Layout.of(image, depth, table, nodes)

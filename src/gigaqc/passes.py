@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 from dask._task_spec import (
     Alias,
-    DataNode,
     GraphNode,
     List,
     Task,
@@ -29,14 +28,15 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
-from gigaqc.backend import to_host
+from gigaqc.backend import beside, local
 from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
-from gigaqc.io.direct import direct
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.packing import Packed
+from gigaqc.reading import Arrays, Reads, asks_ahead, begin
 from gigaqc.settling import when_done
+from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarded
 
 FAN_IN = 8  # states that one merge takes
 GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
@@ -64,6 +64,11 @@ class Pass:
     `arguments` are values or keys of `after`, and nothing of the pass, reading included, runs
     before `after` is done. ``finish`` is applied to the last result. Groups with neighbours have
     sides of at least `smallest` pixels: what a seam needs of them.
+
+    With `on_device` blocks of an image on a device are observed there, else copied to the host.
+
+    With `guard` chunks of the image that cannot be read are no error: `observe` then gets masked
+    arrays, and the result is `Checked`.
     """
 
     name: str
@@ -75,43 +80,48 @@ class Pass:
     finish: Callable | None = None
     smallest: int = SMALLEST_SIDE
     after: tuple[Delayed, ...] = ()
+    guard: bool = False
+    on_device: bool = False
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
         groups = plan_groups(self.image, self.smallest)
-        nodes, keys = self.observe_tasks(groups)
+        nodes, keys, source = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
         last = merge_tree(self.name, keys, nodes)
         root = f"{self.name}-merged"
-        nodes[root] = (
-            Alias(root, last) if self.finish is None else Task(root, self.finish, TaskRef(last))
-        )
+        finish = CheckedFinish(self.finish) if self.guard and self.finish else self.finish
+        nodes[root] = Alias(root, last) if finish is None else Task(root, finish, TaskRef(last))
+        source.expected_in(nodes)
         return promise(root, nodes, self.after)
 
-    def observe_tasks(self, groups: Sequence[Group]) -> tuple[dict[Key, GraphNode], list[Key]]:
-        """Tasks that read and observe, and the key of each group's."""
+    def observe_tasks(
+        self, groups: Sequence[Group]
+    ) -> tuple[dict[Key, GraphNode], list[Key], Reads]:
+        """Tasks that read and observe, the key of each group's, and what is read."""
         image, mask = self.image, self.mask
-        table, source = owned(image.data, self.name, self.after)
+        table, source = owned(image.data, self.name, self.after, guard=self.guard)
         if mask is not None:
             mask_table, more = owned(mask.data, self.name + "-mask", self.after)
-            source = {**source, **more}
+            source.add(more)
         name = f"{self.name}-observe"
         keys: list[Key] = [(name, *g.index) for g in groups]
         pixels = _pieces(image, table, groups)
         masks = [None] * len(groups) if mask is None else _pieces(mask, mask_table, groups)
         nodes: dict[Key, GraphNode] = {}
         arguments = self._arguments()
-        reads = _reads(list(zip(pixels, masks, strict=True)), source)
-        for key, group, own, beside, (inside, outside) in zip(
+        reads = _reads(list(zip(pixels, masks, strict=True)), source.nodes)
+        for key, group, own, own_mask, (inside, outside) in zip(
             keys, groups, pixels, masks, reads, strict=True
         ):
-            packed = Packed((own, beside, inside))
-            reading = _Reading(self.observe, group.place, outside, packed)
+            packed = Packed((own, own_mask, inside))
+            stays = self.on_device and not self.guard
+            reading = _Reading(self.observe, group.place, outside, self.guard, stays, packed)
             refs = (TaskRef(name) for name in outside)
             nodes[key] = Task(key, _observe_group, reading, len(arguments), *arguments, *refs)
-        add_needed(nodes, source)
-        return nodes, keys
+        add_needed(nodes, source.nodes)
+        return nodes, keys, source
 
     def _join_planes(
         self, groups: Sequence[Group], keys: Sequence[Key], nodes: dict[Key, GraphNode]
@@ -121,6 +131,7 @@ class Pass:
         In a tree of squares few results wait, and they hold edges that go with the side of a square
         and not with its area. The last and largest are joined two by two, so that fewer wait.
         """
+        seam = CheckedSeam(self.seam) if self.guard and self.seam else self.seam
         table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
         for group, key in zip(groups, keys, strict=True):
             table[group.index] = key
@@ -139,7 +150,7 @@ class Pass:
                 key = (f"{self.name}-join-{level}", t, z, y, x)
                 # Flat: each list of a graph is a node with a set of its own.
                 refs = map(TaskRef, square.flat)
-                nodes[key] = Task(key, _join_square, self.seam, square.shape, *refs, *arguments)
+                nodes[key] = Task(key, _join_square, seam, square.shape, *refs, *arguments)
                 joined[t, z, y, x] = key
             table, level = joined, level + 1
         return list(table.ravel())
@@ -203,62 +214,39 @@ def _group(index: tuple[int, ...], runs: Mapping[str, list[Run]]) -> Group:
 
 
 def owned(
-    array: Any, name: str, after: tuple[Delayed, ...]
-) -> tuple[np.ndarray, Mapping[Key, GraphNode]]:
+    array: Any, name: str, after: tuple[Delayed, ...], *, guard: bool = False
+) -> tuple[np.ndarray, Reads]:
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
-    first is at work.
+    first is at work. With `guard` what cannot be read is a value and no error.
     """
     found = cuts_of(array)
-    if found is not None:
+    whole = None if found is None else Arrays.of({}).directly(found[0].array)
+    if found is not None and not asks_ahead(whole):
         cuts, table = found
-        whole = _decoded_directly(cuts.array, {})
-        cuts = cuts.owned(f"{cuts.name}-{name}", whole, [a.key for a in after])
+        waits = [a.key for a in after]
+        cuts = cuts.owned(f"{cuts.name}-{name}", whole, waits, guarded if guard else None)
         for index in np.ndindex(*table.shape):
             table[index] = (cuts.name, *table[index])
-        return table, cuts
+        return table, Reads(cuts, [])
     keys = array.__dask_keys__()
     graph = convert_legacy_graph(dict(array.__dask_optimize__(array.__dask_graph__(), keys)))
     fresh: dict[Key, Any] = {key: _renamed(key, name) for key in graph}
     nodes: dict[Key, GraphNode] = {}
-    arrays: dict[int, Any] = {}
+    arrays = Arrays.of(graph)
     for key, given in graph.items():
-        node = _reading_directly(given, arrays)
+        node = arrays.read_directly(given).substitute(fresh, key=fresh[key])
+        node = guarded(node) if guard else node
         if node.dependencies or not after:
-            nodes[fresh[key]] = node.substitute(fresh, key=fresh[key])
+            nodes[fresh[key]] = node
         else:
-            waits = (TaskRef(a.key) for a in after)
-            nodes[fresh[key]] = Task(fresh[key], when_done, node, *waits)
+            refs = (TaskRef(a.key) for a in after)
+            nodes[fresh[key]] = Task(fresh[key], when_done, node, *refs)
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
         table[index] = fresh[array.name, *index]
-    return table, nodes
-
-
-def _reading_directly(node: GraphNode, arrays: dict[int, Any]) -> GraphNode:
-    """The same where a zarr array that a task reads from is decoded without zarr's pipeline.
-
-    `arrays` keeps what was found for each array, which many tasks share.
-    """
-    if isinstance(node, DataNode):
-        value = _decoded_directly(node.value, arrays)
-        return node if value is node.value else DataNode(node.key, value)
-    if type(node) is Task and any(isinstance(a, DataNode) for a in node.args):
-        arguments = [
-            _reading_directly(a, arrays) if isinstance(a, DataNode) else a for a in node.args
-        ]
-        if any(a is not b for a, b in zip(arguments, node.args, strict=True)):
-            return Task(node.key, node.func, *arguments, **node.kwargs)
-    return node
-
-
-def _decoded_directly(value: Any, arrays: dict[int, Any]) -> Any:
-    if type(value).__module__.partition(".")[0] != "zarr" or not hasattr(value, "chunks"):
-        return value
-    if id(value) not in arrays:
-        arrays[id(value)] = direct(value)
-    return arrays[id(value)]
+    return table, Reads(nodes, arrays.stores)
 
 
 def _renamed(key: Key, name: str) -> Key:
@@ -367,6 +355,8 @@ class _Reading:
     observe: Callable
     place: Place
     outside: tuple[Key, ...]
+    guard: bool
+    on_device: bool
     packed: Packed
 
     def unpacked(self) -> tuple[Pieces, Pieces | None, dict[Key, GraphNode]]:
@@ -394,6 +384,7 @@ class Source:
     ) -> None:
         self._nodes, self._values = inside, dict(values)
         self._uses = count_users([wanted], inside)
+        begin(inside.values())
 
     def take(self, key: Key) -> Any:
         """The value of one use of `key`."""
@@ -411,6 +402,8 @@ class _Source(Source):
         self.pixels, self.mask, inside = reading.unpacked()
         values = dict(zip(reading.outside, given, strict=True))
         super().__init__(inside, values, _keys_of(self.pixels, self.mask))
+        self.watch = Watch()
+        self._array = local if reading.on_device else self.watch.array
 
     def channels(self, pieces: Pieces) -> Iterator[np.ndarray]:
         """Each channel of a block, (t, z, y, x); axes it lacks have length 1.
@@ -422,15 +415,18 @@ class _Source(Source):
         axes = [i for i, d in enumerate(dims) if d != "c"]
         missing = tuple(1 + i for i, d in enumerate(_PLACES) if d not in dims)
         for part in pieces.nested if "c" in dims else [pieces.nested]:
-            block = to_host(self._joined(part, axes))
+            block = self._joined(part, axes)
             block = np.moveaxis(block, dims.index("c"), 0) if "c" in dims else block[None]
             yield from np.expand_dims(block, missing)
 
     def _joined(self, nested: Any, axes: Sequence[int]) -> Any:
         if not isinstance(nested, list):
-            return self.take(nested)
+            return self._array(self.take(nested))
         parts = [self._joined(part, axes[1:]) for part in nested]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axes[0])
+        if len(parts) == 1:
+            return parts[0]
+        some_masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+        return (np.ma if some_masked else np).concatenate(parts, axis=axes[0])
 
 
 def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
@@ -439,14 +435,17 @@ def _observe_group(reading: _Reading, n: int, *values: Any) -> Any:
     Of `values` the first `n` are arguments, the others what was read elsewhere.
     """
     arguments, source = values[:n], _Source(reading, values[n:])
-    channels = source.channels(source.pixels)
-    if source.mask is None:
-        return reading.observe(channels, None, reading.place, *arguments)
-    masks = list(source.channels(source.mask))
-    blocks = list(channels)
-    masks = masks * len(blocks) if len(masks) == 1 else masks
-    masks = [np.broadcast_to(m, c.shape) for m, c in zip(masks, blocks, strict=True)]
-    return reading.observe(blocks, masks, reading.place, *arguments)
+    channels: Iterable[np.ndarray] = source.watch.counted(source.channels(source.pixels))
+    masks = None
+    if source.mask is not None:
+        masks = list(source.channels(source.mask))
+        channels = list(channels)
+        masks = masks * len(channels) if len(masks) == 1 else masks
+        masks = [
+            beside(np.broadcast_to(m, c.shape), c) for m, c in zip(masks, channels, strict=True)
+        ]
+    found = reading.observe(channels, masks, reading.place, *arguments)
+    return Checked(found, source.watch.found()) if reading.guard else found
 
 
 def merge_tree(name: str, keys: Sequence[Key], nodes: dict[Key, GraphNode]) -> Key:

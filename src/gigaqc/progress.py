@@ -4,75 +4,64 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask.base
 import dask.config
 from dask.callbacks import Callback
 
+from gigaqc.meters import Meter, in_notebook, metered, outermost
+from gigaqc.representation import readable_bytes
+
 logger = logging.getLogger("gigaqc")
 
 
 class _Bar(Callback):
-    """Moves a rich bar by bytes: each reading task stands for its share of them."""
+    """Moves a meter by bytes: each reading task stands for its share of them."""
 
-    def __init__(self, progress: Any, task: Any, n_bytes: int) -> None:
+    def __init__(self, meter: Meter, n_bytes: int) -> None:
         super().__init__(start_state=self._begin, posttask=self._step)
-        self._progress, self._task, self._bytes = progress, task, n_bytes
+        self._meter, self._bytes = meter, n_bytes
         self._share = 0.0
 
     def _begin(self, graph: Any, state: Any) -> None:
-        total = sum(_reads(key) for key in graph)
-        self._share = self._bytes / max(total, 1)
+        self._share = self._bytes / max(sum(_reads(key) for key in graph), 1)
 
     def _step(self, key: Any, *_: Any) -> None:
         if _reads(key):
-            self._progress.advance(self._task, self._share)
+            self._meter.advance(self._share)
 
 
 def _reads(key: Any) -> bool:
     return isinstance(key, tuple) and str(key[0]).endswith("-observe")
 
 
-@contextlib.contextmanager
-def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
-    """Show a bar while the local scheduler computes inside."""
-    if not show:
-        yield
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
-        TransferSpeedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task(label, total=n_bytes)
-        with _Bar(progress, task, n_bytes):
-            yield
-
-
 class _Steps(Callback):
-    """Moves a rich bar by tasks, of as many computations as there come to be."""
+    """Moves a meter by tasks, of as many computations as there come to be."""
 
-    def __init__(self, progress: Any, task: Any) -> None:
+    def __init__(self, meter: Meter) -> None:
         super().__init__(start_state=self._begin, posttask=self._step)
-        self._progress, self._task, self._total = progress, task, 0
+        self._meter, self._total = meter, 0
 
     def _begin(self, graph: Any, state: Any) -> None:
         self._total += len(graph)
-        self._progress.update(self._task, total=self._total)
+        self._meter.expect(self._total)
 
     def _step(self, *_: Any) -> None:
-        self._progress.advance(self._task)
+        self._meter.advance(1)
+
+
+@contextlib.contextmanager
+def shown(label: str, n_bytes: int, *, show: bool) -> Iterator[None]:
+    """Show a bar, with rate and time left, while the local scheduler computes inside."""
+    if not show:
+        yield
+        return
+    with metered(label, n_bytes) as meter, _Bar(meter, n_bytes):
+        yield
 
 
 @contextlib.contextmanager
@@ -81,28 +70,47 @@ def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    progress = Progress(*columns, transient=True)
-    with progress, _Steps(progress, progress.add_task(label, total=None)):
+    with metered(label) as meter, _Steps(meter):
         yield
+
+
+@contextlib.contextmanager
+def samples_shown(total: int, *, show: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar of samples, under which others show theirs; gives what moves it by one."""
+    if not show:
+        yield lambda: None
+        return
+    with outermost("samples", total) as meter:
+        yield lambda: meter.advance(1)
 
 
 def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[Any, ...]:
     """Compute wherever the user has it: the current Client, or the local scheduler with a bar."""
     announce_compilation(show=show)
+    start = time.perf_counter()
     client = _client()
-    if client is not None:
+    if client is None:
+        with shown(label, n_bytes, show=show):
+            results = dask.base.compute(*collections)
+    else:
         futures = client.compute(collections)
-        if show:
-            from distributed import progress
+        try:
+            if show:
+                from distributed import progress
 
-            progress(futures)
-        return tuple(client.gather(futures))
-    with shown(label, n_bytes, show=show):
-        return dask.base.compute(*collections)
+                progress(futures)
+            results = tuple(client.gather(futures))
+        except BaseException:
+            client.cancel(futures)  # a traceback that is kept would keep the cluster at work
+            raise
+    seconds = time.perf_counter() - start
+    logger.info("%s: %s in %.2f s", label, readable_bytes(n_bytes), seconds)
+    return results
+
+
+def watched() -> bool:
+    """Whether somebody is there to watch a bar: a terminal, or a notebook."""
+    return in_notebook() or bool(sys.stderr is not None and sys.stderr.isatty())
 
 
 def _client() -> Any:
@@ -110,8 +118,6 @@ def _client() -> Any:
     scheduler = dask.config.get("scheduler", None)
     if scheduler not in (None, "dask.distributed", "distributed"):
         return None
-    import sys
-
     if "distributed" not in sys.modules:
         return None
     from distributed import default_client

@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -162,6 +162,29 @@ class Rules:
             return cls.load(rules)
         return cls.named(str(rules))
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for a file; `from_dict` brings them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Rules:
+        """The rules that `to_dict` gave."""
+        limits = tuple(
+            Limit(
+                m["metric"],
+                Scope(m["scope"]),
+                Side(m["side"]),
+                None if m["warn"] is None else float(m["warn"]),
+                None if m["fail"] is None else float(m["fail"]),
+                None if m["when_nan"] is None else Status(m["when_nan"]),
+            )
+            for m in held["limits"]
+        )
+        return cls(
+            held["name"], limits, held["tissue_method"], float(held["min_coverage"]),
+            dict(held["options"]),
+        )  # fmt: skip
+
     def for_scope(self, scope: Scope) -> list[Limit]:
         """Limits that judge this scope."""
         return [limit for limit in self.limits if limit.scope is scope]
@@ -172,6 +195,7 @@ OBJECT_METRICS = ("n_cells", "area_cv", "fraction_elongated", "fraction_fragment
 
 _SCOPES = {
     "coverage": Scope.SAMPLE,
+    "unreadable_fraction": Scope.SAMPLE,
     "correlation": Scope.PAIR,
     **dict.fromkeys(OBJECT_METRICS, Scope.SAMPLE),
 }  # all others are of a channel
@@ -226,6 +250,7 @@ _OBJECTS = (
     Limit("area_cv", Scope.SAMPLE, Side.ABOVE, 0.5, None),
     Limit("fraction_elongated", Scope.SAMPLE, Side.ABOVE, 0.1, None),
 )
+_UNREADABLE = Limit("unreadable_fraction", Scope.SAMPLE, Side.ABOVE, 0.0, 0.05)
 _FRAGMENTED = Limit("fraction_fragmented", Scope.SAMPLE, Side.ABOVE, 0.01, 0.1)
 
 _ROBUST = (
@@ -241,6 +266,7 @@ _ROBUST = (
     Limit("n_cells", Scope.SAMPLE, Side.BELOW, None, 0.0),
     *_OBJECTS,
     _FRAGMENTED,
+    _UNREADABLE,
     Limit("correlation", Scope.PAIR, Side.ABOVE, 0.95, None),
 )
 
@@ -253,6 +279,7 @@ _RECIPE = (
     Limit("coverage", Scope.SAMPLE, Side.BELOW, None, 0.3, Status.FAIL),
     Limit("n_cells", Scope.SAMPLE, Side.BELOW, 0.0, None),
     *_OBJECTS,
+    _UNREADABLE,
 )
 
 
@@ -337,6 +364,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "fraction_fragmented": Explanation(
         "many ids lie in several pieces",
         "Number the pieces apart, or stitch the segmentation again.",
+    ),
+    "unreadable_fraction": Explanation(
+        "pixels could not be read and were left out",
+        "Copy or export the image again; what is left was judged as if these pixels were NaN.",
     ),
     "correlation": Explanation(
         "two channels show nearly the same image",

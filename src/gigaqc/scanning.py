@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import dask.array as da
 import dask.base
@@ -20,16 +20,16 @@ from dask.highlevelgraph import HighLevelGraph
 from gigaqc import objects
 from gigaqc import observe as observing
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
-from gigaqc.errors import ImageError, ParameterError
+from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics.artifacts import HOT_SIGMAS
 from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
 from gigaqc.objects import as_labels, check_fit
 from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
-from gigaqc.passes import Pass, join, plan_groups
-from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
+from gigaqc.passes import Pass, join
 from gigaqc.statistics import Meta, Part, State, Statistics
+from gigaqc.unreadable import OnError, agreed, check_on_error, unreadable_of, value_of, with_nan
 
 THUMBNAIL_SIDE = 512  # pixels at most
 
@@ -46,6 +46,7 @@ def scan(
     parts: Part = Part.ALL,
     spectrum: bool = False,
     refine: bool = True,
+    on_error: OnError = "raise",
 ) -> LazyStatistics:
     """Observe everything that the metrics need, in one read of the chunks (lazy).
 
@@ -77,6 +78,10 @@ def scan(
     refine
         False leaves out the second read of floats and wider integers: sums stay as they are,
         quantiles are then known to a bound, and hot pixels are not counted.
+    on_error
+        ``"raise"``: a chunk of the image that cannot be read is an error. ``"mask"``: its pixels
+        are excluded, as if they lay outside of a mask, and reported in
+        ``Statistics.unreadable``. Chunks of labels and masks are always needed.
 
     Returns
     -------
@@ -87,6 +92,8 @@ def scan(
     ------
     ImageError, MaskError, ParameterError
         Before any pixel is read.
+    ReadError
+        When it is computed, and a chunk cannot be read; names the store, the chunk and the channel.
 
     Examples
     --------
@@ -99,6 +106,7 @@ def scan(
     if spectrum:
         parts |= Part.SPECTRUM
     check_tile(tile)
+    check_on_error(on_error)
     for q in (*quantiles, *nonzero_quantiles):
         if not 0 <= q <= 1:
             raise ParameterError(f"quantiles: {q} is not in 0..1; a percentile p is p/100.")
@@ -110,7 +118,10 @@ def scan(
     if ids is not None:
         check_fit(ids, labelled)
     asked = (tuple(quantiles), tuple(nonzero_quantiles), tuple(thresholds))
-    return _Scan(labelled, within, ids, int(tile), *asked, parts | Part.MOMENTS, refine).build()
+    guard = on_error == "mask"
+    return _Scan(
+        labelled, within, ids, int(tile), *asked, parts | Part.MOMENTS, refine, guard
+    ).build()
 
 
 def check_tile(tile: int) -> None:
@@ -179,7 +190,7 @@ class LazyStatistics(DaskMethodsMixin):
         return mine + theirs
 
     def __repr__(self) -> str:
-        return f"LazyStatistics({', '.join(self.meta.channels)}; compute() gives the Statistics)"
+        return f"LazyStatistics of {self.meta}; compute() gives the Statistics"
 
 
 def _first(results: Sequence[Any]) -> Any:
@@ -203,12 +214,15 @@ class _Scan:
     thresholds: tuple[float, ...]
     parts: Part
     refine: bool
+    guard: bool
 
     @property
     def request(self) -> Request:
         sides = (self.image.sizes["y"], self.image.sizes["x"])
         cell = max(1, math.ceil(max(sides) / THUMBNAIL_SIDE))
-        return Request(self.parts, int(self.tile), cell, np.dtype(self.image.dtype))
+        return Request(
+            self.parts, int(self.tile), cell, np.dtype(self.image.dtype), excluding=self.guard
+        )
 
     @property
     def twice(self) -> bool:
@@ -243,43 +257,54 @@ class _Scan:
         token = tokenize(
             self.image.data.name, None if self.mask is None else self.mask.data.name, request,
             self.asked, self.nonzero_quantiles, self.thresholds, self.refine, meta.channels,
+            self.guard,
             None if self.labels is None else self.labels.data.name,
         )  # fmt: skip
-        sums = None
-        if self.labels is None:
-            state = Pass(
-                f"scan-{token}", self.image, self.mask, observing.observe, (request,),
-                observing.join_partials, _state_of,
-            ).build()  # fmt: skip
+        labels, sums = self.labels, None
+        if labels is None:
+            first = Pass(
+                f"scan-{token}", self.image, self.mask, *self._functions(), guard=self.guard,
+                on_device=True,
+            )  # fmt: skip
         else:
-            state, sums = self._first_with_objects(token, self.labels)
+            wanted = objects.Request.of(labels, self.image)
+            first = Pass(
+                f"scan-{token}", self.image, _beside(labels, self.mask, self.image),
+                _ObserveBoth(self.guard), (request, wanted), _join_both, guard=self.guard,
+            )  # fmt: skip
+        found, unreadable = first.build(), None
+        if self.guard:
+            unreadable = join(f"unreadable-{token}", unreadable_of, found)
+            found = join(f"found-{token}", value_of, found)
+        state = found if labels is None else join(f"state-{token}", _first_of, found)
+        if labels is not None:
+            layout = Layout.of(labels, self.image)
+            sums = join(f"object-sums-{token}", _objects_of, found, layout)
         if self.twice:
-            state = self._second_pass(token, state)
-        return LazyStatistics(join(f"statistics-{token}", Statistics, meta, state, sums), meta)
+            state = self._second_pass(token, state, unreadable)
+        whole = join(f"statistics-{token}", Statistics, meta, state, sums, unreadable)
+        return LazyStatistics(whole, meta)
 
-    def _first_with_objects(self, token: str, labels: xr.DataArray) -> tuple[Delayed, Delayed]:
-        """State and objects, from one read of the image, the labels and the mask."""
-        wanted = objects.Request.of(labels, self.image)
-        both = Pass(
-            f"scan-{token}", self.image, _beside(labels, self.mask, self.image), _observe_both,
-            (self.request, wanted), _join_both,
-        ).build()  # fmt: skip
-        layout = Layout.of(labels, self.image)
-        return (
-            join(f"state-{token}", _first_of, both),
-            join(f"object-sums-{token}", _objects_of, both, layout),
-        )
+    def _functions(self) -> tuple[Callable, tuple[Request], Callable, Callable]:
+        """What the first read observes, of which request, how seams are joined, what is kept."""
+        if self.guard:
+            readable = observing.observe_readable, observing.join_readable
+            return readable[0], (self.request,), readable[1], _state_of
+        return observing.observe, (self.request,), observing.join_partials, _state_of
 
-    def _second_pass(self, token: str, state: Delayed) -> Delayed:
+    def _second_pass(self, token: str, state: Delayed, unreadable: Delayed | None) -> Delayed:
         request = self.request
         asked = (self.asked, self.nonzero_quantiles, self.thresholds)
         planned = join(f"second-{token}", plan_second, state, *asked, request)
+        observe = observing.observe_readable_again if self.guard else observing.observe_again
         again = Pass(
-            f"again-{token}", self.image, self.mask, observing.observe_again,
+            f"again-{token}", self.image, self.mask, observe,
             (replace(request, parts=request.parts & Part.RESPONSE), planned),
-            observing.join_again, after=(planned,),
-        )  # fmt: skip
-        return join(f"refined-{token}", with_second, state, again.build())
+            observing.join_again, after=(planned,), guard=self.guard, on_device=True,
+        ).build()  # fmt: skip
+        if unreadable is not None:
+            again = join(f"agreed-{token}", agreed, again, unreadable)
+        return join(f"refined-{token}", with_second, state, again)
 
 
 def _state_of(partial: Partial) -> State:
@@ -317,26 +342,33 @@ def _paired(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return pair
 
 
-def _observe_both(
-    channels: Iterable[np.ndarray],
-    masks: list[np.ndarray],
-    place: observing.Place,
-    request: Request,
-    wanted: objects.Request,
-) -> _Both:
-    """What a task does where labels come as the mask of a pass."""
-    blocks, within = list(channels), None
-    if masks[0].dtype.names:
-        within = [np.ascontiguousarray(m["mask"]) for m in masks]
-        masks = [masks[0]["label"]]
-    found = objects.observe(blocks, masks, place, wanted)
-    return _Both(observing.observe(blocks, within, place, request), found)
+@dataclass(frozen=True)
+class _ObserveBoth:
+    """What a task does where labels come as the mask of a pass; `guard` as in a `Pass`."""
+
+    guard: bool
+
+    def __call__(
+        self,
+        channels: Iterable[np.ndarray],
+        masks: list[np.ndarray],
+        place: observing.Place,
+        request: Request,
+        wanted: objects.Request,
+    ) -> _Both:
+        blocks, within = list(channels), None
+        if masks[0].dtype.names:
+            within = [np.ascontiguousarray(m["mask"]) for m in masks]
+            masks = [masks[0]["label"]]
+        found = objects.observe(map(with_nan, blocks), masks, place, wanted)
+        observe = observing.observe_readable if self.guard else observing.observe
+        return _Both(observe(blocks, within, place, request), found)
 
 
 def _join_both(
     first: _Both, second: _Both, axis: int, request: Request, wanted: objects.Request
 ) -> _Both:
-    partial = observing.join_partials(first.partial, second.partial, axis, request)
+    partial = observing.join_readable(first.partial, second.partial, axis, request)
     return _Both(partial, first.objects.merge(second.objects))
 
 
@@ -388,104 +420,3 @@ def empty_state(channels: int, dtype: np.dtype) -> State:
     if layout is None:
         return State.empty(channels, CodeHistogram.empty(channels, bias_of(dtype)))
     return State.empty(channels, KeyHistogram.empty(channels, layout))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a request will take: passes, reads, bytes, tasks, memory a task."""
-
-    image: str
-    passes: int
-    chunks: int
-    groups: int
-    tasks: int
-    bytes_read: int
-    block_bytes: int
-
-    def __str__(self) -> str:
-        return "\n".join(
-            (
-                self.image,
-                f"passes       {self.passes} (each chunk is read {self.passes}x)",
-                f"chunks       {self.chunks:,} in {self.groups:,} groups, {self.tasks:,} tasks",
-                f"bytes read   {_readable(self.bytes_read)} (decoded)",
-                f"a task holds {_readable(self.block_bytes)}",
-            )
-        )
-
-
-def explain(
-    image: Any,
-    *,
-    tissue: bool = True,
-    labels: Any = None,
-    metric: Literal["assess", "gain_map"] = "assess",
-    memory: int | str | None = None,
-    dims: str | Sequence[str] | None = None,
-) -> Plan | SlabPlan:
-    """Say what a scan of an image, or a gain map of a series, will take; no pixel is read.
-
-    Parameters
-    ----------
-    image
-        Anything that `gigaqc` takes as an image.
-    tissue
-        Whether the tissue is judged too, which reads one channel once more.
-    labels
-        A label image that is read beside it.
-    metric
-        ``"assess"``, or ``"gain_map"``, which needs all frames of a pixel at once.
-    memory
-        Of ``"gain_map"``, as given to it: bytes of frames that a process may hold.
-    dims
-        Axes of an array without labels, such as ``"tyx"``.
-
-    Returns
-    -------
-    Plan or SlabPlan
-        ``print`` it: passes, chunks, tasks, bytes that are read, bytes that a task holds; of a gain
-        map how all frames of a pixel come together, reads of a chunk, and bytes that are held.
-
-    Raises
-    ------
-    ParameterError, ImageError
-        An unknown metric or memory, and a gain map of what has no ``t``.
-    """
-    if metric not in ("assess", "gain_map"):
-        raise ParameterError(f"metric: got {metric!r}; pass one of assess, gain_map.")
-    labelled = as_image(image, dims=dims)
-    if metric == "gain_map":
-        if "t" not in labelled.dims:
-            raise ImageError(f"image: dims {tuple(labelled.dims)} lack t; pass a series.")
-        return plan_slabs(labelled, parsed_memory(memory))
-    return plan_scan(labelled, tissue=tissue, labels=labels)
-
-
-def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Plan:
-    """What a scan takes, and judging the tissue after it."""
-    groups = plan_groups(labelled)
-    integers = layout_of(np.dtype(labelled.dtype)) is None
-    passes = 1 if integers else 2
-    values = max(math.prod(r.size for r in g.runs) for g in groups) * labelled.sizes["c"]
-    # Codes or values in float64 beside the block, and decoding's own copy.
-    held = values * (2 * labelled.dtype.itemsize + 2 if integers else 16 + labelled.dtype.itemsize)
-    sizes = " x ".join(f"{d} {n:,}" for d, n in labelled.sizes.items())
-    extra = labelled.nbytes // labelled.sizes["c"] if tissue else 0
-    extra += 0 if labels is None else as_labels(labels).nbytes
-    return Plan(
-        image=f"{sizes}, {labelled.dtype}, {_readable(labelled.nbytes)}",
-        passes=passes,
-        chunks=math.prod(len(c) for c in labelled.chunks or ()),
-        groups=len(groups),
-        tasks=passes * len(groups),
-        bytes_read=passes * labelled.nbytes + extra,
-        block_bytes=held,
-    )
-
-
-def _readable(n: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024:
-            return f"{n:.4g} {unit}"
-        n /= 1024
-    return f"{n:.4g} TiB"

@@ -14,14 +14,14 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gigaqc.errors import ParameterError
+from gigaqc.errors import ParameterError, WriteError
 from gigaqc.io.direct import direct
 from gigaqc.io.staging import remove
 
@@ -52,26 +52,40 @@ class Scratch:
             ) from error
         return folder
 
-    def close(self, folder: Path) -> None:
-        """Remove a folder, and the root with its last one."""
-        remove(folder)
+    def close(self, folders: Iterable[Path]) -> None:
+        """Remove folders, and the root with its last one."""
+        for folder in folders:
+            remove(folder)
         with contextlib.suppress(OSError):  # others are still at work in it
             self.root.rmdir()
 
     @contextlib.contextmanager
-    def cleaned(self, folder: Path) -> Iterator[None]:
-        """Nothing is left of the folder if what happens within fails.
+    def cleaned(self, folders: Sequence[Path]) -> Iterator[None]:
+        """Nothing is left of the folders if what happens within fails.
 
-        Tasks beside it then fail for want of the folder: they give the first one's error.
+        Tasks beside it then fail for want of the folders: they give the first one's error.
         """
         try:
             yield
-        except BaseException as error:
-            first = self._failures.setdefault(folder, error)
-            self.close(folder)
-            if first is error:
+        except BaseException as failure:
+            error = explained(failure, self.parent) if isinstance(failure, OSError) else failure
+            known = (self._failures[f] for f in folders if f in self._failures)
+            first = next(known, error)
+            self._failures.update(dict.fromkeys(folders, first))
+            self.close(folders)
+            if first is failure:
                 raise
-            raise first from None
+            raise first from (failure if first is error else None)
+
+
+def explained(error: OSError, folder: Path) -> WriteError:
+    """What a failure to write below a temporary folder means."""
+    if isinstance(error, WriteError):
+        return error
+    return WriteError(
+        f"temporary: {str(folder)!r} could not be written to or read from ({error}); pass a folder "
+        "with room for the series that all workers see."
+    )
 
 
 def _copied(parent: Path, name: str) -> Scratch:
@@ -142,14 +156,21 @@ class Bands:
             encode: Any = imagecodecs.blosc_encode  # takes arrays, which its types do not say
             coded = encode(block, level=1, compressor="lz4", shuffle="bitshuffle", numthreads=1)
             index = (run, *(0 for _ in self.chunk[1:-2]), band, 0)
-            (self.folder / ".".join(map(str, index))).write_bytes(coded)
+            name = ".".join(map(str, index))
+            # A worker that was thought lost may write the same: complete or absent, then replaced.
+            partial = self.folder / f".{name}.{uuid.uuid4().hex}"
+            partial.write_bytes(coded)
+            os.replace(partial, self.folder / name)
 
-    def read(self, rows: slice, lengths: Sequence[int]) -> Iterator[np.ndarray]:
-        """Rows of the frames of each run, one after the other."""
-        import zarr
 
-        array = direct(zarr.open_array(self.folder, mode="r"))
-        every = tuple(slice(0, n) for n in self.chunk[1:-2])
-        for run, length in enumerate(lengths):
-            first = run * self.chunk[0]
-            yield array[(slice(first, first + length), *every, rows, slice(0, self.chunk[-1]))]
+def read_rows(written: Sequence[Bands], rows: slice, lengths: Sequence[int]) -> Iterator[Any]:
+    """Rows of the frames of each run, one after the other; `written` says where each run lies."""
+    import zarr
+
+    folders = {bands.folder for bands in written}
+    arrays = {folder: direct(zarr.open_array(folder, mode="r")) for folder in folders}
+    for run, (bands, length) in enumerate(zip(written, lengths, strict=True)):
+        every = tuple(slice(0, n) for n in bands.chunk[1:-2])
+        first = run * bands.chunk[0]
+        place = (slice(first, first + length), *every, rows, slice(0, bands.chunk[-1]))
+        yield arrays[bands.folder][place]

@@ -184,6 +184,7 @@ class Reads:
     def add_needed(self, nodes: dict[Key, GraphNode]) -> None:
         """Add what is read by tasks of its own, because several need it."""
         add_needed(nodes, self._source)
+        self._source.expected_in(nodes)
 
 
 @dataclass(frozen=True)

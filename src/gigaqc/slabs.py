@@ -9,6 +9,7 @@ a band of rows is a chunk (`Route.STORE`). The whole series is never held.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ from dask.base import tokenize
 from dask.typing import Key
 from dask.utils import parse_bytes
 
-from gigaqc.backend import to_host
+from gigaqc.backend import empty_beside, local, namespace_of, on_host, to_host
 from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import memory_of_a_process, threads_of_a_process
 from gigaqc.passes import GROUP_VALUES
-from gigaqc.scratch import Bands, Scratch
+from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
     PlaceStates,
     Reading,
@@ -37,6 +38,8 @@ from gigaqc.series import (
     without_time,
 )
 from gigaqc.settling import nothing, when_done
+
+logger = logging.getLogger("gigaqc")
 
 MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
@@ -164,6 +167,7 @@ def with_all_frames(
     ``function(frames, *arguments)`` gets an array (frames, pixels); what it returns is passed on as
     the state of the block.
     """
+    logger.info("%s: %s", name, plan.route.value)
     name = f"{name}-{tokenize(image.data.name, function, arguments, plan.route, plan.chunks)}"
     work = _Work(function, arguments, image.sizes["t"])
     keys: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
@@ -185,36 +189,40 @@ class _Work:
     arguments: tuple[Any, ...]
     frames: int
 
-    def states(self, blocks: Sequence[np.ndarray], shape: tuple[int, ...]) -> PlaceStates:
+    def states(self, blocks: Sequence[Any], shape: tuple[int, ...]) -> PlaceStates:
         """The state of each of several blocks, which lie in `shape`."""
-        states = tuple(self.function(b.reshape(len(b), -1), *self.arguments) for b in blocks)
+        states = tuple(self.function(_by_pixel(b), *self.arguments) for b in blocks)
         return PlaceStates(states, tuple(b.shape[1:] for b in blocks), shape)
+
+
+def _by_pixel(block: Any) -> Any:
+    """Dims time, pixel."""
+    shape = (block.shape[0], -1)
+    return block.reshape(shape) if on_host(block) else namespace_of(block).reshape(block, shape)
 
 
 def _blocks(
     reading: Reading, given: Sequence[Any], frames: int, rows: slice | None = None
-) -> list[np.ndarray]:
+) -> list[Any]:
     """The frames of each place, read one after the other; of all rows or of some."""
     source = reading.source(given)
     return [_together(map(source.take, keys), len(keys), frames, rows) for keys in reading.places]
 
 
-def _together(
-    chunks: Iterator[Any], count: int, frames: int, rows: slice | None = None
-) -> np.ndarray:
+def _together(chunks: Iterator[Any], count: int, frames: int, rows: slice | None = None) -> Any:
     """Consecutive chunks as one array; they are dropped one by one."""
-    whole: np.ndarray | None = None
+    whole: Any = None
     start = 0
     for chunk in chunks:
-        part = to_host(chunk)
+        part = local(chunk)
         part = part if rows is None else part[..., rows, :]
         if count == 1 and rows is None:
             return part
         if whole is None:
-            whole = np.empty((frames, *part.shape[1:]), part.dtype)
-        whole[start : start + len(part)] = part
-        start += len(part)
-    assert whole is not None
+            whole = empty_beside(part, (frames, *part.shape[1:]))
+        stop = start + part.shape[0]
+        whole[start:stop, ...] = part
+        start = stop
     return whole
 
 
@@ -312,12 +320,12 @@ def _in_slabs(
         reads.add_needed(nodes)
 
 
-def _rows(reading: Reading, frames: int, rows: slice, *given: Any) -> np.ndarray:
+def _rows(reading: Reading, frames: int, rows: slice, *given: Any) -> Any:
     """Rows of consecutive frames, copied, so that the chunks are not held for their sake."""
     return _blocks(reading, given, frames, rows)[0]
 
 
-def _of_rows(work: _Work, band: slice, *parts: np.ndarray) -> PlaceStates:
+def _of_rows(work: _Work, band: slice, *parts: Any) -> PlaceStates:
     block = _together(iter(parts), len(parts), work.frames, band)
     return work.states([block], (1,) * (block.ndim - 1))
 
@@ -351,15 +359,15 @@ def _by_store(
             nodes[key] = Task(key, _laid_down, *laid_down, *map(TaskRef, reading.outside))
             written.append(key)
         complete: Key = (f"{name}-complete", *place.index)
-        nodes[complete] = Task(complete, nothing, *map(TaskRef, written))
+        nodes[complete] = Task(complete, _all, *map(TaskRef, written))
         made: list[Key] = []
         for b, band in enumerate(slab.bands):
             key = (f"{name}-band", *place.block(first + b))
-            read = (work, band, plan.times, scratch, TaskRef(bands), TaskRef(complete))
+            read = (work, band, plan.times, scratch, TaskRef(complete))
             nodes[key] = Task(key, _of_bands, *read)
             made.append(key)
         closed: Key = (f"{name}-closed", *place.index)
-        nodes[closed] = Task(closed, _closed, scratch, TaskRef(bands), *map(TaskRef, made))
+        nodes[closed] = Task(closed, _closed, scratch, TaskRef(complete), *map(TaskRef, made))
         for b, key in enumerate(made):
             index = place.block(first + b)
             keys[index] = (f"{name}-frames", *index)
@@ -377,27 +385,35 @@ def _opened(
     *_: Any,
 ) -> Bands:
     folder = scratch.open()
-    with scratch.cleaned(folder):
+    with scratch.cleaned([folder]):
         longest = max(time.size for time in times)
         return Bands.create(folder, shape, dtype, len(times), longest, height)
 
 
 def _laid_down(
     reading: Reading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
-) -> None:
-    """Write consecutive frames of a place."""
-    with scratch.cleaned(bands.folder):
-        bands.write(number, _blocks(reading, given, frames)[0])
+) -> Bands:
+    """Write consecutive frames of a place, and say where.
+
+    After a worker was lost a place may be opened again, and has frames in two folders then.
+    """
+    with scratch.cleaned([bands.folder]):
+        bands.write(number, to_host(_blocks(reading, given, frames)[0]))
+    return bands
+
+
+def _all(*written: Bands) -> tuple[Bands, ...]:
+    return written
 
 
 def _of_bands(
-    work: _Work, rows: slice, times: Sequence[Run], scratch: Scratch, bands: Bands, *_: Any
+    work: _Work, rows: slice, times: Sequence[Run], scratch: Scratch, written: tuple[Bands, ...]
 ) -> PlaceStates:
-    with scratch.cleaned(bands.folder):
-        lengths = [time.size for time in times]
-        block = _together(bands.read(rows, lengths), len(times), work.frames)
+    with scratch.cleaned([bands.folder for bands in written]):
+        frames = read_rows(written, rows, [time.size for time in times])
+        block = _together(frames, len(times), work.frames)
         return work.states([block], (1,) * (block.ndim - 1))
 
 
-def _closed(scratch: Scratch, bands: Bands, *_: Any) -> None:
-    scratch.close(bands.folder)
+def _closed(scratch: Scratch, written: tuple[Bands, ...], *_: Any) -> None:
+    scratch.close({bands.folder for bands in written})

@@ -17,8 +17,12 @@ import numpy as np
 from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
+from gigaqc.io.filling import BadChunk
+from gigaqc.io.staging import local_path
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
+from gigaqc.representation import names, readable_bytes, table_html
+from gigaqc.unreadable import Unreadable
 
 FORMAT = "gigaqc-statistics-2"
 
@@ -53,6 +57,11 @@ class Meta:
     pixel_size: dict[str, float] = field(default_factory=dict)
     unit: str | None = None
     source: str | None = None
+
+    def __str__(self) -> str:
+        sizes = " × ".join(f"{d} {n:,}" for d, n in self.sizes.items())
+        what = sizes or f"{self.pooled} images"
+        return f"{what}, {self.dtype}, channels {names(self.channels)}"
 
     def require(self, parts: Part, metric: str) -> None:
         """Raise where a scan left out what a metric needs."""
@@ -149,13 +158,15 @@ class Statistics:
     --------
     >>> import numpy as np, gigaqc as gq
     >>> s = gq.scan(np.arange(12, dtype="u2").reshape(3, 4)).compute()
-    >>> float(gq.quantile(s, 0.5))
-    5.5
+    >>> gq.quantile(s, 0.5).values.tolist()
+    [5.5]
     """
 
     meta: Meta
     state: State
     objects: ObjectSums | None = None
+    unreadable: Unreadable | None = None
+    """Chunks that were left out (``on_error="mask"``); None where an error would have been one."""
 
     @property
     def channels(self) -> list[str]:
@@ -174,6 +185,19 @@ class Statistics:
     def require(self, part: Part, metric: str) -> None:
         """Raise where a scan left out what a metric needs."""
         self.meta.require(part, metric)
+
+    def __repr__(self) -> str:
+        return f"Statistics of {self.meta}; {readable_bytes(self.nbytes)}"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for c, name in enumerate(self.meta.channels):
+            values = self.distribution(c)
+            numbers = (values.minimum, values.mean, values.std, values.maximum)
+            rows.append([name, f"{values.n:,}", *(f"{v:.4g}" for v in numbers)])
+        columns = ("Channel", "Valid pixels", "Minimum", "Mean", "Standard deviation", "Maximum")
+        facts = f"of {self.meta}; {readable_bytes(self.nbytes)}"
+        return table_html("Statistics", facts, columns, rows)
 
     def compute(self, **_: Any) -> Statistics:
         """Itself: it is computed already, so that code for lazy statistics works on it."""
@@ -198,7 +222,10 @@ class Statistics:
             sizes={},
             source=None,
         )
-        return Statistics(meta, _placeless(self.state).merge(_placeless(other.state)))
+        state = _placeless(self.state).merge(_placeless(other.state))
+        known = [s.unreadable for s in (self, other) if s.unreadable is not None]
+        unreadable = known[0].merge(known[1]) if len(known) == 2 else next(iter(known), None)
+        return Statistics(meta, state, unreadable=unreadable)
 
     def __radd__(self, other: object) -> Statistics:
         return self if other == 0 else NotImplemented  # so that sum([...]) works
@@ -226,7 +253,7 @@ class Statistics:
         WriteError
             When something is at `path` (pass ``overwrite=True``) or it cannot be written.
         """
-        target = Path(path)
+        target = local_path(path, what="store")
         if target.exists() and not overwrite:
             raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -262,7 +289,7 @@ class Statistics:
             if group.attrs.get("format") != FORMAT:
                 raise ReadError(f"path: {str(source)!r} holds no statistics of gigaqc.")
             return _unpack(json.loads(str(group.attrs["tree"])), group)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, RuntimeError) as error:  # the last: codecs
             if isinstance(error, ReadError):
                 raise
             raise ReadError(
@@ -288,6 +315,7 @@ _CLASSES = {
         distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
         states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
         states.Artifacts, states.Outside, states.Tally, ObjectSums, Rows, Layout,
+        Unreadable, BadChunk,
     )
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from gigaqc.observe import Edges, Place, Strips, beside
 from gigaqc.passes import Pass, join
 from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Statistics
+from gigaqc.unreadable import Checked, WithNan, agreed
 
 Method = Literal["median", "otsu"]
 SIGMA = 2.0  # pixels
@@ -64,6 +65,7 @@ def tissue_pass(
     channel_in_statistics: int,
     method: Method,
     mask: xr.DataArray | None = None,
+    guard: bool = False,
 ) -> Delayed:
     """Areas of the tissue that one channel shows, within each ``y x`` plane (lazy).
 
@@ -80,6 +82,8 @@ def tissue_pass(
         Otsu's threshold of the image, and pieces below 64 pixels are not counted.
     mask
         From `as_mask`. Pixels outside are no tissue and not valid; the blur sees them.
+    guard
+        Take what cannot be read for NaN; `statistics` then say what that is.
 
     Returns
     -------
@@ -98,8 +102,16 @@ def tissue_pass(
     if mask is not None and "c" in mask.dims:
         mask = mask.isel(c=only)
     threshold = _threshold(statistics, channel_in_statistics, method)
-    token = tokenize(image.data.name, None if mask is None else mask.data.name, method, threshold)
-    return _build(f"tissue-{token}", image, mask, threshold, method)
+    token = tokenize(
+        image.data.name, None if mask is None else mask.data.name, method, threshold, guard
+    )
+    found = _build(f"tissue-{token}", image, mask, threshold, method, guard=guard)
+    return join(f"tissue-agreed-{token}", _agreed, found, _promised(statistics)) if guard else found
+
+
+def _agreed(found: Checked, statistics: Statistics) -> Any:
+    assert statistics.unreadable is not None
+    return agreed(found, statistics.unreadable)
 
 
 def check_method(method: str) -> None:
@@ -134,9 +146,14 @@ def _threshold(
 ) -> Delayed | float:
     if isinstance(statistics, Statistics):
         return threshold_of(statistics, channel, method)
-    promised = statistics.delayed if isinstance(statistics, LazyStatistics) else statistics
+    promised = _promised(statistics)
     name = f"threshold-{tokenize(promised.key, channel, method)}"
     return join(name, threshold_of, promised, channel, method)
+
+
+def _promised(statistics: Any) -> Any:
+    """Statistics as what a task may wait for."""
+    return statistics.delayed if isinstance(statistics, LazyStatistics) else statistics
 
 
 def _build(
@@ -145,12 +162,15 @@ def _build(
     mask: xr.DataArray | None,
     threshold: Delayed | float,
     method: Method,
+    *,
+    guard: bool = False,
 ) -> Delayed:
     """The graph: read (and blur), label, join rectangles, add planes."""
+    observe = _label_above if method == "median" else _begin_blur
     return Pass(
-        name, image, mask, _label_above if method == "median" else _begin_blur, (threshold,),
+        name, image, mask, WithNan(observe) if guard else observe, (threshold,),
         seam=_join, finish=_areas, smallest=2 * REACH + 1,
-        after=(threshold,) if isinstance(threshold, Delayed) else (),
+        after=(threshold,) if isinstance(threshold, Delayed) else (), guard=guard,
     ).build()  # fmt: skip
 
 

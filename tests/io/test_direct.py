@@ -12,7 +12,14 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, TransposeCodec, ZstdCodec
+from zarr.codecs import (
+    BloscCodec,
+    BytesCodec,
+    GzipCodec,
+    ShardingCodec,
+    TransposeCodec,
+    ZstdCodec,
+)
 
 import gigaqc as gq
 from gigaqc import testing
@@ -91,6 +98,63 @@ def test_version_2(tmp_path: Path, codec: str, dtype: str, separator: str) -> No
         agree(filled(array, leave=True))
 
 
+SHARDS = [
+    ((7,), (3,), (6,)),
+    ((20, 31), (4, 5), (8, 10)),
+    ((2, 9, 11), (1, 4, 11), (2, 8, 11)),
+    ((5, 5), (3, 3), (9, 9)),
+]
+
+
+def sharded(path: Path, k: int, codec: str, at: str, dtype: str = "u2", **index: Any) -> zarr.Array:
+    shape, chunks, shards = SHARDS[k]
+    sharding = ShardingCodec(
+        chunk_shape=chunks,
+        codecs=[BytesCodec(), *([V3[codec]] if V3[codec] is not None else [])],
+        index_location=at,
+        **index,
+    )
+    return zarr.create_array(
+        path, shape=shape, chunks=shards, dtype=dtype, serializer=sharding, compressors=None,
+        filters=None, fill_value=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", V3)
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
+def test_shards(tmp_path: Path, codec: str, at: str, dtype: str) -> None:
+    for k in range(len(SHARDS)):
+        agree(filled(sharded(tmp_path / str(k), k, codec, at, dtype), leave=True))
+
+
+def test_shards_without_a_checksum_and_shards_that_are_missing(tmp_path: Path) -> None:
+    plain = sharded(tmp_path / "plain", 1, "zstd", "end", index_codecs=[BytesCodec()])
+    agree(filled(plain, leave=False))
+    agree(sharded(tmp_path / "none", 1, "zstd", "end"))
+    twice = zarr.create_array(
+        tmp_path / "twice", shape=(8, 8), chunks=(8, 8), dtype="u2", compressors=None,
+        serializer=ShardingCodec(
+            chunk_shape=(4, 4),
+            codecs=[ShardingCodec(chunk_shape=(2, 2))],
+        ),
+    )  # fmt: skip
+    agree(filled(twice, leave=False), expect_direct=False)
+
+
+@pytest.mark.parametrize("damage", ["index", "cut", "empty"])
+def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
+    whole = filled(sharded(tmp_path / "a", 1, "zstd", "end"), leave=False)[:]
+    shard = tmp_path / "a" / "c" / "1" / "2"
+    stored = shard.read_bytes()
+    bad = {"index": stored[:-9] + bytes(9), "cut": stored[: len(stored) // 2], "empty": b""}
+    shard.write_bytes(bad[damage])
+    image = gq.open_image(tmp_path / "a")
+    np.testing.assert_array_equal(image[0, :, :20], whole[:, :20])
+    with pytest.raises(ReadError, match=r"chunk \(c=0, y=2, x=4\).*c/1/2"):
+        image.compute()
+
+
 def test_missing_chunks_are_the_fill_value(tmp_path: Path) -> None:
     for k, fill in enumerate((0.0, 7.5, np.nan, np.inf)):
         agree(
@@ -105,7 +169,6 @@ def test_what_is_not_known_is_left_to_zarr(tmp_path: Path) -> None:
         options = {"shape": (8, 8), "chunks": (4, 4), "dtype": "u2"} | options
         return filled(zarr.create_array(tmp_path / name, **options), leave=False)
 
-    agree(create("shards", shards=(8, 8)), expect_direct=False)
     agree(create("two", compressors=[GzipCodec(), ZstdCodec()]), expect_direct=False)
     agree(create("transposed", filters=[TransposeCodec(order=(1, 0))]), expect_direct=False)
     v2 = {"zarr_format": 2, "compressors": None}

@@ -36,6 +36,20 @@ def _sizes(write: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _renamed(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Take options by the names of zarr 2, with which ome-zarr 0.12 writes container 0.1."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        if "dimension_separator" in options:
+            separator = options.pop("dimension_separator")
+            options["chunk_key_encoding"] = {"name": "v2", "separator": separator}
+        if "compressor" in options:
+            options["compressors"] = options.pop("compressor")
+        return create(*args, **options)
+
+    return call
+
+
 @pytest.fixture(scope="module", params=["container 0.1", "container 0.2"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write what the installed spatialdata writes, in the layouts of its format versions."""
@@ -52,6 +66,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             patch.setattr(
                 raster, f"write_{name}_ngff", _sizes(getattr(raster, f"write_{name}_ngff"))
             )
+        patch.setattr(zarr, "create_array", _renamed(zarr.create_array))
         named = {"dims": ("c", "y", "x"), "c_coords": ["DNA", "CD3"]}
         sdata = spatialdata.SpatialData(
             images={

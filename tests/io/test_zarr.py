@@ -241,10 +241,10 @@ def test_corrupt_chunk_is_named_and_missing_chunk_is_the_fill_value(
     assert not image.values[1, 64:, :32].any()
 
 
-def test_sharded_array_is_read_by_inner_chunks(tmp_path: Path) -> None:
+def test_tiny_chunks_of_shards_are_read_together(tmp_path: Path) -> None:
     path = save(tmp_path / "a.zarr", shards=(1, 64, 64))
     image = open_image(path)
-    assert image.data.chunksize == (1, 32, 32)
+    assert image.data.chunksize == (1, 64, 64)
     np.testing.assert_array_equal(image.values, PIXELS)
 
 

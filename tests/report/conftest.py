@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,20 +25,74 @@ CHROMIUM_OPTIONS = [
 ]
 
 
-def _load() -> ModuleType:
-    path = Path(__file__).with_name("fake_assessment.py")
-    spec = importlib.util.spec_from_file_location("fake_assessment", path)
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["fake_assessment"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+class Reader(HTMLParser):
+    """Collects elements, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def reader() -> type[Reader]:
+    """The class that reads a page as text."""
+    return Reader
 
 
 @pytest.fixture(scope="session")
 def made() -> ModuleType:
     """The module that makes assessments up."""
-    return _load()
+    return _load("fake_assessment")
+
+
+@pytest.fixture(scope="session")
+def made_cohorts() -> ModuleType:
+    """The module that makes cohorts up."""
+    return _load("fake_cohort")
+
+
+@pytest.fixture(scope="session")
+def cohorts(made: ModuleType, made_cohorts: ModuleType) -> dict[str, Any]:
+    """Cohorts by name: many samples, one, nothing measured, hostile names."""
+    names = [*made.HOSTILE, "../../etc/passwd", "a/b\\c"]
+    hostile = made_cohorts.fake_cohort(len(names), 3, names, batches=2)
+    hostile.summary["batch"] = names[::-1]
+    hostile.summary["error"] = [None if e is None else f"{n}: {e}" for n, e in
+                                zip(names, hostile.summary["error"], strict=True)]  # fmt: skip
+    hostile.summary["page"] = [None if p is None else q for p, q in zip(
+        hostile.summary["page"],
+        ["javascript:alert(3)", "//evil/x", "../up.html", "a b#c?d.html", "\\x", *["s.html"] * 5],
+        strict=True,
+    )]  # fmt: skip
+    hostile.out = Path("<b>out</b>")
+    return {
+        "cohort": made_cohorts.fake_cohort(),
+        "single": made_cohorts.fake_cohort(1, 0, ordered=False),
+        "unread": made_cohorts.fake_cohort(3, 3, batches=0),
+        "hostile_cohort": hostile,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +108,13 @@ def variants(made: ModuleType) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def pages(variants: dict[str, Any]) -> dict[str, str]:
-    """Each assessment's page."""
+def pages(variants: dict[str, Any], cohorts: dict[str, Any]) -> dict[str, str]:
+    """The page of each assessment and of each cohort."""
     from gigaqc import report
 
-    return {name: report.render(assessment) for name, assessment in variants.items()}
+    return {name: report.render(assessment) for name, assessment in variants.items()} | {
+        name: report.render_cohort(cohort) for name, cohort in cohorts.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -94,18 +151,19 @@ class Visit:
 
 
 @pytest.fixture
-def visit(
-    browser: Any, pages: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[[str, int, str], Visit]]:
+def visit(browser: Any, pages: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Visit]]:
     """Open the page of a variant at a width and with a colour scheme."""
     contexts = []
 
-    def open_page(variant: str, width: int = 1280, scheme: str = "light") -> Visit:
+    def open_page(
+        variant: str, width: int = 1280, scheme: str = "light", *, touch: bool = False
+    ) -> Visit:
         path = tmp_path / f"{variant}.html"
         path.write_text(pages[variant], encoding="utf-8")
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True,
+            has_touch=touch,
+        )  # fmt: skip
         contexts.append(context)
         return Visit(context.new_page(), path.as_uri())
 

@@ -5,7 +5,8 @@ that cannot be read.
 """
 
 from gigaqc.cli import noise, prepare, segment  # noqa: F401  (register their commands)
-from gigaqc.cli.assess import Exit, app
+from gigaqc.cli.assess import app
+from gigaqc.cli.verdicts import Exit
 
 __all__ = ["Exit", "app", "main"]
 

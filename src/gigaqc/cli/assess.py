@@ -10,44 +10,34 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import gigaqc as gq
-from gigaqc.errors import (
-    ChannelError,
-    ElementError,
-    GigaqcError,
-    MaskError,
-    ParameterError,
-    RulesError,
-    WriteError,
-)
-from gigaqc.samples import Sample, make_writable, plan_samples, refuse_existing
+from gigaqc.cli.verdicts import Exit, report, say_outcome
+from gigaqc.errors import ElementError, GigaqcError, ParameterError, RulesError
 from gigaqc.workers import computing
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_WRONG_USE = (ChannelError, ElementError, MaskError, ParameterError, RulesError, WriteError)
+    from gigaqc.cohort.batch import Outcome
+    from gigaqc.cohort.plan import Options
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-class Exit(enum.IntEnum):
-    """What the exit status of a command says."""
+class OnError(enum.Enum):
+    """What becomes of a chunk that cannot be read."""
 
-    DONE = 0
-    FAILED = 1
-    WRONG_USE = 2
-    UNREADABLE = 3
+    RAISE = "raise"
+    MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -72,22 +62,25 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judging:
-    """How an image is judged."""
+    """How images are observed and judged."""
 
     tissue: str | bool | None = None
     rules: str = "robust"
     tile: int = 512
+    on_error: OnError = OnError.RAISE
+    labels: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+    pages: bool = True
 
-    def assess(self, image: xr.DataArray, name: str, *, progress: bool) -> gq.Assessment:
-        """The verdict on an image; reads it."""
-        return gq.assess(
-            image,
-            tissue=self.tissue,
-            rules=self.rules,
-            tile=self.tile,
-            progress=progress,
-            name=name,
-        )
+    def options(self, reading: Reading) -> Options:
+        """With how they are opened, as a batch takes it."""
+        from gigaqc.cohort.plan import Options
+
+        names = channel_names(reading.channels)
+        return Options(
+            tissue=self.tissue, tile=self.tile, dims=reading.dims, level=reading.level,
+            channels=None if names is None else tuple(names), on_error=self.on_error.value,
+        )  # fmt: skip
 
 
 Source = Annotated[
@@ -97,7 +90,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Files, zarr stores, folders of single-channel TIFFs, or URLs; each is one sample.",
+        help="Files, globs, zarr stores, folders or URLs, each image one sample; or a sample sheet "
+        "(CSV: sample, path, and perhaps labels, tissue, batch, element, order).",
     ),
 ]
 Dims = Annotated[
@@ -169,6 +163,21 @@ def assess(
         typer.Option(metavar="robust|recipe|FILE", help="The limits; FILE is TOML with your own."),
     ] = "robust",
     tile: Annotated[int, typer.Option(min=1, help="Side of the tiles in maps, pixels.")] = 512,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|NAME",
+            help="Label image of the objects: a path, with {sample} for the sample's name, or the "
+            "name of the labels in each store.",
+        ),
+    ] = None,
+    expected_pair: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Two channels that may correlate; give it once a pair."),
+    ] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="Write a page for each sample.")
+    ] = True,
     workers: Workers = None,
     memory: Memory = None,
     scheduler: Scheduler = None,
@@ -176,29 +185,37 @@ def assess(
         bool, typer.Option("--strict", help="Exit with 1 when a sample fails quality control.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results that OUT already holds.")
+        bool, typer.Option("--overwrite", help="Do all again; replace what OUT already holds.")
     ] = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            help="What becomes of a chunk that cannot be read: an error, or its pixels are left "
+            "out, and the sample is flagged.",
+        ),
+    ] = OnError.RAISE,
     quiet: Quiet = False,
 ) -> None:
-    """Judge images: write a page (HTML), a JSON file and a zarr store for each into OUT.
+    """Judge images: a page, a JSON file and statistics of each into OUT, and tables of all.
 
-    Every chunk is read once (twice for floats, once more for the tissue channel). Several sources
-    are done one after another; one that cannot be read is reported and the others go on.
+    Every chunk is read once (twice for floats, once more for the tissue channel). Samples are done
+    one after another; one that cannot be read is a row with its error, and the others go on.
+
+    A second run reads no pixel of samples that are complete: it does what is missing or failed, and
+    applies other --rules to the statistics that were kept. It refuses to replace results of another
+    source without --overwrite. OUT/summary.csv and OUT/index.html hold the samples of this run.
 
     Exit status: 0 done; 1 a sample failed, with --strict; 2 wrong use; 3 a source could not be
     read.
     """
     with reported():
         reading = Reading(checked_dims(dims), channels, element, level)
-        judging = Judging(_tissue(tissue), _checked_rules(rules), tile)
-        channel_names(channels)
-        make_writable(out)
-        samples = plan_samples(sources, out, element=element)
-        if not overwrite:
-            refuse_existing(samples)
+        pairs = tuple(map(_pair, expected_pair or ()))
+        judging = Judging(
+            _tissue(tissue), _checked_rules(rules), tile, on_error, labels, pairs, pages
+        )
         with computing(workers, memory, scheduler):
-            ends = [_assess_sample(s, reading, judging, quiet=quiet) for s in samples]
-    worst = max(ends)
+            worst = _run(sources, out, reading, judging, overwrite=overwrite, quiet=quiet)
     if worst > Exit.FAILED or (worst == Exit.FAILED and strict):
         raise typer.Exit(worst)
 
@@ -216,9 +233,8 @@ def demo(
     """
     image = Path(gq.__file__).parent / "data" / "ht29.ome.tiff"
     with reported():
-        make_writable(out)
-        end = _assess_sample(
-            Sample(str(image), "ht29", out), Reading(None, None, None, 0), Judging(), quiet=quiet
+        end = _run(
+            [str(image)], out, Reading(None, None, None, 0), Judging(), overwrite=True, quiet=quiet
         )
     if end > Exit.FAILED:
         raise typer.Exit(end)
@@ -247,79 +263,34 @@ def info(
         _say(source, {**facts, **_facts(image), "a run": str(gq.explain(image))})
 
 
-def _assess_sample(sample: Sample, reading: Reading, judging: Judging, *, quiet: bool) -> Exit:
-    """Judge one sample and write its results; an error is printed and becomes its exit status."""
-    try:
-        image = reading.open(sample.source)
-        verdict = judging.assess(image, sample.name, progress=not quiet)
-        sample.remove_existing()
-        _write(verdict, sample)
-    except (GigaqcError, OSError) as error:
-        return _report(error)
-    if not quiet:
-        _show(verdict, sample)
-    return Exit.DONE if verdict.passed else Exit.FAILED
+def _run(
+    sources: list[str],
+    out: Path,
+    reading: Reading,
+    judging: Judging,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> Exit:
+    """Judge the samples, say how each ended, and give the worst end."""
+    from gigaqc.cohort.batch import run_batch
 
+    worst = Exit.DONE
 
-def _write(verdict: gq.Assessment, sample: Sample) -> None:
-    """All results of a sample, or none: a later run must not take a part for the whole."""
-    try:
-        verdict.to_html(sample.path(".html"))
-        verdict.to_json(sample.path(".json"))
-        verdict.save(sample.path(".zarr"))
-    except BaseException:
-        sample.remove_existing()
-        raise
+    def follow(outcome: Outcome) -> None:
+        nonlocal worst
+        worst = max(worst, say_outcome(outcome, out, quiet=quiet))
 
-
-def _show(verdict: gq.Assessment, sample: Sample) -> None:
-    """Print the verdict, a table with the reasons, and where the page is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from gigaqc.plot import printable
-
-    colours = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
-    table = Table("", "Verdict", "Why", title=Text(sample.name), title_justify="left")
-    for row in _verdicts(verdict.flags):
-        table.add_row(
-            Text(printable(row.name)),
-            Text(row.status, style=colours.get(row.status, "")),
-            Text(printable(row.why)),
-        )
-    console = Console()
-    console.print(table)
-    status = Text(str(verdict.status), style=f"bold {colours.get(str(verdict.status), '')}")
-    console.print(Text(f"{sample.name}: ") + status)
-    # Not through rich, which would break a long path into lines.
-    typer.echo(f"Page: {sample.path('.html').resolve()}")
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    name: str
-    status: str
-    why: str
-
-
-def _verdicts(flags: Any) -> list[_Verdict]:
-    """One row for each thing that was judged, with the metrics behind its worst status."""
-    severity = ("PASS", "WARN", "FAIL")
-    rows = []
-    for _, judged in flags.groupby(["scope", "name"], sort=False):
-        status = max(judged["status"], key=severity.index)
-        reasons = judged[judged["status"] != "PASS"]
-        why = "; ".join(
-            f"{r.metric} {_number(r.value)} (limit {_number(r.limit)})"
-            for r in reasons.itertuples()
-        )
-        rows.append(_Verdict(str(judged["name"].iloc[0]), status, why))
-    return rows
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    cohort = run_batch(
+        sources, out, judging.options(reading), labels=judging.labels, rules=judging.rules,
+        expected_pairs=judging.pairs, element=reading.element, pages=judging.pages,
+        overwrite=overwrite, show=not quiet, follow=follow,
+    )  # fmt: skip
+    if not quiet and len(cohort.summary) > 1:
+        counts = cohort.counts
+        typer.echo(", ".join(f"{n} {s}" for s, n in counts.items() if n or s != "error"))
+        typer.echo(f"Index: {(out / 'index.html').resolve()}")
+    return worst
 
 
 def _facts(image: xr.DataArray) -> dict[str, str]:
@@ -352,6 +323,16 @@ def _say(title: str, facts: dict[str, str]) -> None:
 
 def _tissue(given: str | None) -> str | bool | None:
     return False if given is not None and given.lower() == "none" else given
+
+
+def _pair(given: str) -> tuple[str, str]:
+    """Two names; one with a comma in it stands in double quotes."""
+    import csv
+
+    names = next(csv.reader([given], skipinitialspace=True), [])
+    if len(names) != 2:
+        raise ParameterError(f"--expected-pair: got {given!r}; name two channels, such as CD3,CD8.")
+    return names[0].strip(), names[1].strip()
 
 
 def channel_names(given: str | None) -> list[str] | None:
@@ -392,9 +373,4 @@ def reported() -> Iterator[None]:
     try:
         yield
     except (GigaqcError, OSError) as error:
-        raise typer.Exit(_report(error)) from None
-
-
-def _report(error: Exception) -> Exit:
-    typer.echo(f"gigaqc: {' '.join(str(error).split())}", err=True)
-    return Exit.WRONG_USE if isinstance(error, _WRONG_USE) else Exit.UNREADABLE
+        raise typer.Exit(report(error)) from None

@@ -16,7 +16,6 @@ from gigaqc.cli.assess import (
     Channels,
     Dims,
     Element,
-    Exit,
     Level,
     Memory,
     Quiet,
@@ -37,6 +36,7 @@ from gigaqc.cli.prepare import (
     refuse_reading,
     say,
 )
+from gigaqc.cli.verdicts import Exit
 from gigaqc.errors import ChannelError, ParameterError
 from gigaqc.samples import make_writable, plan_samples
 from gigaqc.workers import computing

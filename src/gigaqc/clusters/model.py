@@ -17,6 +17,7 @@ from gigaqc.clusters.blocks import Rule, labelled
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
+from gigaqc.representation import names
 
 _GRID = 10  # nodes of a self-organising map a side
 MOST_MAPPED = _GRID**2  # clusters of a map at most: one a node
@@ -54,6 +55,14 @@ class PixelModel:
     offsets: np.ndarray
     labels: np.ndarray
     positive: bool = False
+
+    def __repr__(self) -> str:
+        nodes = len(self.labels)
+        of = f" of {nodes} nodes" if nodes > self.n_clusters else ""
+        return (
+            f"PixelModel: {self.n_clusters} clusters{of} by {self.method}, channels "
+            f"{names(self.channels)}"
+        )
 
     @property
     def n_clusters(self) -> int:

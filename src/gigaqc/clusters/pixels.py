@@ -24,6 +24,7 @@ from gigaqc.clusters.model import (
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
 from gigaqc.passes import Pass
+from gigaqc.representation import names, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,31 @@ class PixelClusters:
     profile: pd.DataFrame
     sizes: pd.Series
     sample: np.ndarray = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"PixelClusters: {self._facts()}; {names(self.model.channels)}"
+
+    def _facts(self) -> str:
+        images = len(self.labels) if isinstance(self.labels, list) else 1
+        pixels, number = int(self.sizes.sum()), self.model.n_clusters
+        return (
+            f"{number} by {self.model.method}, {pixels:,} pixels of {images} image"
+            f"{'s' if images > 1 else ''}, trained on {len(self.sample):,}"
+        )
+
+    def _repr_html_(self) -> str:
+        total = max(int(self.sizes.sum()), 1)
+        rows = [
+            [str(cluster), f"{size:,}", f"{size / total:.1%}", *(f"{m:.3g}" for m in means)]
+            for cluster, size, means in zip(
+                self.sizes.index, self.sizes, self.profile.to_numpy(), strict=True
+            )
+        ]
+        columns = ("Cluster", "Pixels", "Share", *(f"mean {c}" for c in self.profile.columns))
+        more = (
+            "Maps in .labels, this table in .profile and .sizes, what labels other images in .model"
+        )
+        return table_html("Pixel clusters", self._facts(), columns, rows, more)
 
 
 def cluster_pixels(

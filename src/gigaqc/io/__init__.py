@@ -1,6 +1,14 @@
 """Reading and writing image files, always lazily: one reader a format, one writer."""
 
+from gigaqc.io.example import example_image
 from gigaqc.io.source import list_images, open_image, open_labels
 from gigaqc.io.write import write_image, write_labels
 
-__all__ = ["list_images", "open_image", "open_labels", "write_image", "write_labels"]
+__all__ = [
+    "example_image",
+    "list_images",
+    "open_image",
+    "open_labels",
+    "write_image",
+    "write_labels",
+]

@@ -1,212 +1,216 @@
 """Chunks of a zarr array in a local folder, decoded without zarr's own pipeline.
 
 zarr reads through an event loop, which for a chunk of 2 MiB takes as long as decoding it. Here a
-thread reads the file of a chunk and decodes it into the array that it returns. What is not known
-here (other stores, shards, filters, other codecs and types) is left to zarr.
+thread reads the file of a chunk and decodes it into the array that it returns. Chunks in object
+stores are decoded in the same way (`io/remote.py`). What has no `Layout` is left to zarr.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from gigaqc.errors import ReadError
+from gigaqc.io.layout import METADATA, Index, Layout, Part, layout_of, parsed
+from gigaqc.io.seen import check_seen, unseen
 
 if TYPE_CHECKING:
     import zarr
 
     from gigaqc.io.lazy import ArrayLike
 
-_PLAIN = "biuf"  # kinds of numbers whose bytes are their values
-
 
 def direct(array: zarr.Array) -> ArrayLike:
     """The array with chunks decoded directly where that is known to give the same."""
-    folder = _local_folder(array)
-    if folder is None or array.dtype.kind not in _PLAIN or not array.ndim:
+    from gigaqc.io.stores import is_remote
+
+    folder = local_folder(array)
+    if folder is not None:
+        return _of_files(array, folder)
+    layout = layout_of(array) if is_remote(array.store) else None
+    if layout is None:
         return array
-    for name, read in (("zarr.json", _layout_3), (".zarray", _layout_2)):
+    from gigaqc.io.remote import RemoteArray
+
+    return RemoteArray(array, layout)
+
+
+def _of_files(array: zarr.Array, folder: Path) -> ArrayLike:
+    for name in METADATA:
         try:
-            metadata = json.loads((folder / name).read_bytes())
+            stamp = _stamp(folder / name)
+            layout = parsed(json.loads((folder / name).read_bytes()))
         except (OSError, ValueError):
             continue
-        layout = read(metadata)
-        return array if layout is None else DirectArray(array, folder, layout)
-    return array
+        if layout is not None:
+            return DirectArray(array, folder, layout, name, stamp)
+    return SeenArray(array, folder)
 
 
-def _local_folder(array: zarr.Array) -> Path | None:
+def store_of(array: zarr.Array) -> str:
+    """The store of an array, in words."""
+    from gigaqc.io.stores import address, is_remote
+
+    folder = local_folder(array)
+    if folder is not None:
+        return str(folder)
+    if is_remote(array.store):
+        return f"{address(array.store)}/{array.path}".rstrip("/")
+    return str(array.store_path)
+
+
+def _stamp(file: Path | str) -> tuple[int, int]:
+    """What tells whether a file was written again."""
+    status = os.stat(file)
+    return status.st_mtime_ns, status.st_size
+
+
+def local_folder(array: zarr.Array) -> Path | None:
     """Where the files of an array lie; None where they are not plain local files."""
     from zarr.storage import FsspecStore, LocalStore
 
     store = array.store
     if type(store) is LocalStore:
-        return Path(store.root, array.path)
+        return Path(store.root, array.path).absolute()
     if type(store) is FsspecStore:  # what dask.array.from_zarr makes of a path
         from fsspec.implementations.local import LocalFileSystem
 
         if type(getattr(store.fs, "sync_fs", None)) is LocalFileSystem:
-            return Path(store.path, array.path)
+            return Path(store.path, array.path).absolute()
     return None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How chunks are stored: their shape, the type of their bytes, codec, and names of files."""
+class BlockArray:
+    """A zarr array whose blocks are put together from chunks that are decoded here."""
 
-    chunks: tuple[int, ...]
-    dtype: np.dtype
-    codec: str
-    prefix: str
-    separator: str
-
-    def file(self, index: Sequence[int]) -> str:
-        """Path of a chunk below the array's folder."""
-        return self.prefix + self.separator.join(map(str, index))
-
-
-class DirectArray:
-    """A zarr array whose chunks are files that one codec decodes."""
-
-    def __init__(self, array: zarr.Array, folder: Path, layout: Layout) -> None:
+    def __init__(self, array: zarr.Array, layout: Layout) -> None:
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
         self.ndim = len(self.shape)
-        self._array, self._folder, self._layout = array, str(folder), layout
+        self._array, self._layout = array, layout
         # zarr 2 may leave it open what a missing chunk holds; zarr gives 0 then.
         self._fill = 0 if array.fill_value is None else array.fill_value
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """A block; what is not one slice of step 1 an axis is left to zarr."""
+        spans = self._spans(key)
+        if spans is None:
+            return np.asarray(self._array[key])
+        self._begin(spans)
+        chunks = self._layout.chunks
+        shape = [len(s) for s in spans]
+        out: np.ndarray | None = None
+        for part in self._layout.parts(spans):
+            for index, chunk in self._decoded(part):
+                within = tuple(
+                    slice(max(s.start - i * c, 0), min(s.stop - i * c, c))
+                    for i, c, s in zip(index, chunks, spans, strict=True)
+                )
+                piece = chunk[within]
+                if out is None and list(piece.shape) == shape:
+                    return np.require(piece, self.dtype, ("C", "W"))
+                out = np.empty(shape, self.dtype) if out is None else out
+                out[
+                    tuple(
+                        slice(max(i * c - s.start, 0), min((i + 1) * c, s.stop) - s.start)
+                        for i, c, s in zip(index, chunks, spans, strict=True)
+                    )
+                ] = piece
+        return np.empty(shape, self.dtype) if out is None else out
+
+    def _spans(self, key: Any) -> list[range] | None:
         plain = isinstance(key, tuple) and len(key) == self.ndim
         if not plain or any(not isinstance(k, slice) or k.step not in (None, 1) for k in key):
-            return np.asarray(self._array[key])
-        spans = [range(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)]
-        chunks = self._layout.chunks
-        indices = [range(s.start // c, -(-s.stop // c)) for s, c in zip(spans, chunks, strict=True)]
-        if math.prod(map(len, indices)) == 1:
-            index = tuple(i.start for i in indices)
-            return np.ascontiguousarray(self._cut(index, spans), dtype=self.dtype)
-        out = np.empty([len(s) for s in spans], self.dtype)
-        for index in itertools.product(*indices):
-            where = tuple(
-                slice(max(i * c - s.start, 0), min((i + 1) * c, s.stop) - s.start)
-                for i, c, s in zip(index, chunks, spans, strict=True)
-            )
-            out[where] = self._cut(index, spans)
-        return out
+            return None
+        return [range(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)]
 
-    def _cut(self, index: tuple[int, ...], spans: Sequence[range]) -> np.ndarray:
-        """What a chunk holds of a block."""
-        within = tuple(
-            slice(max(s.start - i * c, 0), min(s.stop - i * c, c))
-            for i, c, s in zip(index, self._layout.chunks, spans, strict=True)
-        )
-        return self._chunk(index)[within]
+    def _begin(self, spans: Sequence[range]) -> None:
+        """A block is about to be read."""
 
-    def _chunk(self, index: tuple[int, ...]) -> np.ndarray:
-        layout = self._layout
+    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+        """The chunks of a part, one after the other."""
+        raise NotImplementedError
+
+    def _missing(self) -> np.ndarray:
+        return np.full(self._layout.chunks, self._fill, self.dtype)
+
+
+class DirectArray(BlockArray):
+    """A zarr array whose chunks, or shards, are local files."""
+
+    def __init__(
+        self, array: zarr.Array, folder: Path, layout: Layout, name: str, stamp: tuple[int, int]
+    ) -> None:
+        super().__init__(array, layout)
+        self._folder = str(folder)
+        self._metadata, self._stamp = f"{folder}/{name}", stamp
+
+    def _check(self) -> None:
+        """Refuse an array whose shape was changed: chunks that it lost would be taken for 0."""
         try:
-            with open(f"{self._folder}/{layout.file(index)}", "rb", buffering=0) as file:
-                stored = file.read()
+            stamp = _stamp(self._metadata)
         except FileNotFoundError:
-            return np.full(layout.chunks, self._fill, self.dtype)
-        chunk = np.empty(layout.chunks, layout.dtype)
+            raise unseen(self._folder) from None
+        if stamp == self._stamp:
+            return
+        metadata = json.loads(Path(self._metadata).read_bytes())
+        shape = tuple(metadata["shape"])
+        if shape != self.shape or parsed(metadata) != self._layout:
+            raise ReadError(
+                f"{self._metadata}: the array was changed while it was read, its shape was "
+                f"{self.shape} and is {shape}"
+            )
+        self._stamp = stamp
+
+    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+        self._check()
+        path = f"{self._folder}/{part.key}"
         try:
-            size = _DECODERS[layout.codec](stored, chunk.reshape(-1).view("u1"))
+            with open(path, "rb", buffering=0) as file:
+                for index, stored in zip(part.chunks, self._stored(file, part), strict=True):
+                    yield index, self._missing() if stored is None else self._layout.decoded(stored)
+        except FileNotFoundError:
+            for index in part.chunks:
+                yield index, self._missing()
         except Exception as error:
-            raise ReadError(f"{file.name}: {type(error).__name__}: {error}") from error
-        if size != chunk.nbytes:
-            raise ReadError(f"{file.name}: it holds {size} bytes and not {chunk.nbytes}")
-        return chunk
+            raise ReadError(f"{path}: {type(error).__name__}: {error}") from error
+
+    def _stored(self, file: IO[bytes], part: Part) -> Iterator[bytes | memoryview | None]:
+        """The bytes of each chunk; None of one that a shard lacks."""
+        shard = self._layout.shard
+        if shard is None:
+            yield _all_of(file)
+            return
+        file.seek(-shard.size if shard.at_end else 0, os.SEEK_END if shard.at_end else os.SEEK_SET)
+        entries = shard.entries(file.read(shard.size))
+        for index in part.chunks:
+            span = shard.span(entries, index)
+            if span is not None:
+                file.seek(span[0])
+            yield None if span is None else file.read(span[1])
 
 
-def _layout_3(metadata: Mapping[str, Any]) -> Layout | None:
-    """From ``zarr.json``; None where something is not known."""
-    grid, keys = metadata.get("chunk_grid", {}), metadata.get("chunk_key_encoding", {})
-    first, *rest = metadata.get("codecs", [{}])
-    codec = rest[0]["name"] if rest else "raw"
-    known = (
-        metadata.get("node_type") == "array"
-        and isinstance(metadata.get("data_type"), str)
-        and not metadata.get("storage_transformers")
-        and grid.get("name") == "regular"
-        and keys.get("name") in ("default", "v2")
-        and first.get("name") == "bytes"
-        and len(rest) <= 1
-        and codec in ("raw", "zstd", "blosc", "gzip")
-    )
-    if not known:
-        return None
-    order = {"little": "<", "big": ">"}.get(first.get("configuration", {}).get("endian"), "|")
-    dtype = np.dtype(metadata["data_type"])
-    default = keys["name"] == "default"
-    separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
-    return Layout(
-        tuple(grid["configuration"]["chunk_shape"]),
-        dtype.newbyteorder(order) if dtype.itemsize > 1 else dtype,
-        codec,
-        "c" + separator if default else "",
-        separator,
-    )
+def _all_of(file: IO[bytes]) -> memoryview:
+    """What a file holds, in memory that may be written to: the pixels, if nothing is compressed."""
+    stored = np.empty(os.fstat(file.fileno()).st_size, "u1")
+    return stored.data[: file.readinto(stored.data)]  # type: ignore[attr-defined]
 
 
-def _layout_2(metadata: Mapping[str, Any]) -> Layout | None:
-    """From ``.zarray``; None where something is not known."""
-    codec = (metadata.get("compressor") or {"id": "raw"}).get("id")
-    known = (
-        isinstance(metadata.get("dtype"), str)
-        and metadata.get("order") == "C"
-        and not metadata.get("filters")
-        and codec in _DECODERS
-    )
-    if not known:
-        return None
-    separator = metadata.get("dimension_separator", ".")
-    return Layout(tuple(metadata["chunks"]), np.dtype(metadata["dtype"]), str(codec), "", separator)
+class SeenArray:
+    """A zarr array in a local folder that zarr itself decodes, as long as the folder is there."""
 
+    def __init__(self, array: zarr.Array, folder: Path) -> None:
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self._array, self._folder = array, str(folder)
 
-def _raw(stored: bytes, out: np.ndarray) -> int:
-    if len(stored) == out.nbytes:
-        out[:] = np.frombuffer(stored, "u1")
-    return len(stored)
-
-
-def _zstd(stored: bytes, out: np.ndarray) -> int:
-    import imagecodecs
-
-    return len(imagecodecs.zstd_decode(stored, out=out.data))
-
-
-def _blosc(stored: bytes, out: np.ndarray) -> int:
-    import imagecodecs
-
-    # Its decoder believes the length that the header tells, and would read beyond the file.
-    if int.from_bytes(stored[12:16], "little") != len(stored):
-        raise ValueError(f"its file has {len(stored)} bytes, its header tells of another number")
-    return len(imagecodecs.blosc_decode(stored, numthreads=1, out=out.data))
-
-
-def _inflate(window: int) -> Callable[[bytes, np.ndarray], int]:
-    def decode(stored: bytes, out: np.ndarray) -> int:
-        return _raw(zlib.decompress(stored, window), out)
-
-    return decode
-
-
-_DECODERS: dict[str, Callable[[bytes, np.ndarray], int]] = {
-    "raw": _raw,
-    "zstd": _zstd,
-    "blosc": _blosc,
-    "gzip": _inflate(31),
-    "zlib": _inflate(15),
-}
-"""Each decodes into bytes of the right number and says how many it found."""
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """A block, by zarr."""
+        check_seen(self._folder)
+        return np.asarray(self._array[key])

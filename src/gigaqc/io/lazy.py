@@ -7,9 +7,10 @@ pickles, so that a worker in another process opens the file for itself.
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import dask.array as da
@@ -17,7 +18,9 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError, ParameterError, ReadError
-from gigaqc.image import DIMS, check_channels, check_dtype, parse_dims
+from gigaqc.image import DIMS, check_channels, check_dtype, listed, parse_dims
+from gigaqc.io.filling import BadChunk, Filling, current_filling
+from gigaqc.io.seen import ChunkError, Unreachable, portable, unseen
 
 _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
@@ -72,11 +75,13 @@ class LazyArray:
         dims: Sequence[str],
         chunks: Sequence[int],
         source: str,
+        channels: Sequence[str] = (),
     ) -> None:
-        self.array = array
+        self.array: Any = array
         self.order = tuple(order)
         self.dims = tuple(dims)
         self.source = source
+        self.channels = tuple(channels)
         self.shape = tuple(1 if a is None else int(array.shape[a]) for a in self.order)
         self.chunks = tuple(1 if a is None else int(chunks[a]) for a in self.order)
         self.dtype = np.dtype(array.dtype)
@@ -85,25 +90,59 @@ class LazyArray:
     def __getitem__(self, key: Any) -> np.ndarray:
         """Read a block; integers drop their axis, as in numpy."""
         key = key if isinstance(key, tuple) else (key,)
+        if any(not isinstance(k, (slice, int, np.integer)) for k in key):
+            return np.asarray(self.array[key])  # lists of places: of arrays whose order is kept
         key = key + (slice(None),) * (self.ndim - len(key))
         spans = tuple(
             slice(int(k), int(k) + 1) if isinstance(k, (int, np.integer)) else k for k in key
         )
+        filling, failed = current_filling(), None
         try:
-            block = self._read(spans)
+            block = self._read(spans) if filling is None else self._read_around(spans, filling)
         except (MemoryError, ImportError):
             raise
         except Exception as error:
-            raise self._explained(spans, error) from error
+            failed, cause = self._explained(spans, error), portable(error)
+        if failed is not None:
+            # Not where it was caught: what dask sends home holds all errors that led to this one.
+            raise failed from cause
         dropped = tuple(i for i, k in enumerate(key) if isinstance(k, (int, np.integer)))
         return block.squeeze(dropped) if dropped else block
 
-    def _read(self, spans: Sequence[slice]) -> np.ndarray:
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether it wants to know which blocks will be read, because they come from a store."""
+        return getattr(self.array, "asks_ahead", False)
+
+    def for_a_pass(self) -> LazyArray:
+        """The same array, with requests of its own that go when a graph does."""
+        other = copy.copy(self)
+        other.array = self.array.for_a_pass()
+        return other
+
+    def expect(self, keys: Iterable[Any]) -> None:
+        """Say which blocks tasks will read, about in this order."""
+        self.array.expect(self._raw(key) for key in keys)
+
+    def expect_around(self, grid: Mapping[tuple[int, ...], Any]) -> None:
+        """Say which blocks tasks will read, each about when they read those beside it."""
+        raw = {place: self._raw(key) for place, key in grid.items()}
+        self.array.expect_around(raw)
+
+    def begin(self, keys: Iterable[Any]) -> None:
+        """Ask for blocks that a task reads now."""
+        self.array.begin([self._raw(key) for key in keys])
+
+    def _raw(self, spans: Sequence[Any]) -> tuple[Any, ...]:
+        """A block in the axes of the file."""
         raw = [slice(0, 1)] * len(self.array.shape)
         for axis, span in zip(self.order, spans, strict=True):
             if axis is not None:
                 raw[axis] = span
-        block = np.asarray(self.array[tuple(raw)])
+        return tuple(raw)
+
+    def _read(self, spans: Sequence[slice]) -> np.ndarray:
+        block = np.asarray(self.array[self._raw(spans)])
         kept = [a for a in self.order if a is not None]
         gone = [a for a in range(block.ndim) if a not in kept]
         block = block.transpose(*gone, *kept).reshape([block.shape[a] for a in kept])
@@ -111,32 +150,97 @@ class LazyArray:
         # An axis that was moved would leave kernels a strided view.
         return np.ascontiguousarray(block)
 
-    def _explained(self, spans: Sequence[slice], error: Exception) -> ReadError:
-        index, cause = self._first_bad_chunk(spans, error)
-        shown = ", ".join(f"{d}={i}" for d, i in zip(self.dims, index, strict=True))
-        return ReadError(
-            f"{self.source}: chunk ({shown}) cannot be read ({type(cause).__name__}: {cause}); "
-            "the file is corrupt or truncated there, copy or export it again."
+    def _read_around(self, spans: Sequence[slice], filling: Filling) -> np.ndarray:
+        """The block with a value of the filling where a chunk cannot be read."""
+        places = [range(*s.indices(n)) for s, n in zip(spans, self.shape, strict=True)]
+        if any(len(p) == 0 for p in places):
+            return self._read(spans)
+        corner = [min(p[0], p[-1]) for p in places]
+        whole = [slice(low, max(p[0], p[-1]) + 1) for low, p in zip(corner, places, strict=True)]
+        block = np.full(
+            [s.stop - s.start for s in whole], filling.side.filler(self.dtype), self.dtype
         )
+        for index, part in self._chunks(whole):
+            found = BadChunk(self.source, self.dims, index, "")
+            if found in filling.chunks:
+                continue
+            where = [slice(s.start - a, s.stop - a) for s, a in zip(part, corner, strict=True)]
+            try:
+                block[tuple(where)] = self._read(part)
+            except (MemoryError, ImportError, FileNotFoundError, Unreachable):
+                raise  # that is no chunk, but the store
+            except Exception as error:
+                filling.add(replace(found, error=f"{type(error).__name__}: {error}"))
+        for axis, (place, low) in enumerate(zip(places, corner, strict=True)):
+            if place.step != 1:
+                block = block.take(np.asarray(place) - low, axis)
+        return block
 
-    def _first_bad_chunk(
-        self, spans: Sequence[slice], error: Exception
-    ) -> tuple[tuple[int, ...], Exception]:
+    def _chunks(self, spans: Sequence[slice]) -> Iterator[tuple[tuple[int, ...], list[slice]]]:
+        """The chunks that a block meets, and what of each lies in it."""
         ranges = []
         for span, n, chunk in zip(spans, self.shape, self.chunks, strict=True):
             start, stop, _ = span.indices(n)
             ranges.append(range(start // chunk, -(-stop // chunk)))
-        first = tuple(r.start for r in ranges)
+        bounds = [s.indices(n)[:2] for s, n in zip(spans, self.shape, strict=True)]
         for index in itertools.product(*ranges):
-            one = [
-                slice(i * c, min((i + 1) * c, n))
-                for i, c, n in zip(index, self.chunks, self.shape, strict=True)
-            ]
+            yield (
+                index,
+                [
+                    slice(max(i * c, low), min((i + 1) * c, high))
+                    for i, c, (low, high) in zip(index, self.chunks, bounds, strict=True)
+                ],
+            )
+
+    def _explained(self, spans: Sequence[slice], error: Exception) -> ReadError:
+        if isinstance(error, FileNotFoundError):
+            error = unseen(str(error.filename or self.source))
+        if isinstance(error, Unreachable) and not error.index:
+            return Unreachable(self.source, (), f"{error.why}: {error.store}", error.cure)
+        if isinstance(error, ChunkError):  # it knows where it was; reading again would take minutes
+            index = tuple(0 if a is None else error.index[a] for a in self.order)
+            why, cure = f"{error.store}: {error.why}", error.cure
+        else:
+            index, cause = self._first_bad_chunk(spans, error)
+            why = f"{type(cause).__name__}: {cause}"
+            cure = (
+                "the file is corrupt or truncated there, or was changed while it was read: copy or "
+                "export it again"
+            )
+        if not isinstance(error, Unreachable):
+            cure += ', or leave such chunks out with on_error="mask" where there is that choice'
+        shown = BadChunk(self.source, self.dims, index, "")
+        message = f"{self.source}{self._channel(index)}: chunk {shown} cannot be read ({why}); "
+        return ReadError(f"{message}{cure}.")
+
+    def _channel(self, index: tuple[int, ...]) -> str:
+        """In words, which channels a chunk holds."""
+        if "c" not in self.dims or not self.channels:
+            return ""
+        axis = self.dims.index("c")
+        first = index[axis] * self.chunks[axis]
+        names = self.channels[first : first + self.chunks[axis]]
+        return f", channel {names[0]!r}" if len(names) == 1 else f", channels {listed(names)}"
+
+    def _first_bad_chunk(
+        self, spans: Sequence[slice], error: Exception
+    ) -> tuple[tuple[int, ...], Exception]:
+        first: tuple[int, ...] | None = None
+        for index, part in self._chunks(spans):
+            first = index if first is None else first
             try:
-                self._read(one)
+                self._read(part)
             except Exception as cause:
                 return index, cause
-        return first, error
+        return first or (0,) * self.ndim, error
+
+
+def named(array: Any, read: ArrayLike, source: str) -> LazyArray:
+    """A zarr array that `read` reads, with errors that name its store, `source`, and the chunk."""
+    dims = tuple(getattr(array.metadata, "dimension_names", None) or ())
+    if len(dims) != len(array.shape) or None in dims:
+        dims = tuple(f"axis {k}" for k in range(len(array.shape)))
+    return LazyArray(read, range(len(array.shape)), dims, array.chunks, source)
 
 
 def to_image(
@@ -159,7 +263,11 @@ def to_image(
         raise ImageError(f"{source}: empty, its shape is {raw.array.shape}; pass one with pixels.")
     shown = _shown_dims(raw, own, dims is not None, as_labels)
     order = [own.index(d) if d in own else None for d in shown]
-    lazy = LazyArray(raw.array, order, shown, raw.chunks, f"{source} ({raw.element})")
+    count = raw.array.shape[own.index("c")] if "c" in own else 1
+    names, renamed = _unique(raw.channels, count)
+    if channels is not None:
+        names, renamed = check_channels(channels, count), {}
+    lazy = LazyArray(raw.array, order, shown, raw.chunks, f"{source} ({raw.element})", names)
     blocks = raw.blocks if raw.blocks is not None else raw.chunks
     sizes = tuple(1 if a is None else int(blocks[a]) for a in order)
     if chunks is not None:
@@ -176,10 +284,6 @@ def to_image(
     )
     # No name: xarray would take dask's key for it.
     image = xr.DataArray(data, dims=shown, name="").rename(None)
-    count = image.sizes.get("c", 1)
-    names, renamed = _unique(raw.channels, count)
-    if channels is not None:
-        names, renamed = check_channels(channels, count), {}
     if not as_labels:
         coordinate = ("c", np.array(names, dtype=str)) if "c" in shown else names[0]
         image = image.assign_coords(c=coordinate)
@@ -252,6 +356,25 @@ def grouped(shape: Sequence[int], chunks: Sequence[int], dims: Sequence[str]) ->
         return tuple(result)
     result[x] = _multiple(result[x], _SIDE, shape[x])
     result[y] = _multiple(result[y], max(1, _SIDE * _SIDE // result[x]), shape[y])
+    return tuple(result)
+
+
+def grouped_in_shards(
+    chunks: Sequence[int], shards: Sequence[int] | None, dims: Sequence[str] | None
+) -> tuple[int, ...]:
+    """Chunks of tiny ``y x`` area grouped to at most 1024 x 1024, none across the end of a shard.
+
+    Where there are no shards, chunks stay as they are.
+    """
+    result = [int(c) for c in chunks]
+    if shards is None or len(result) < 2:
+        return tuple(result)
+    y, x = (-2, -1) if dims is None else (dims.index("y"), dims.index("x"))
+    if result[y] * result[x] < _TINY:
+        for axis in (y, x):
+            own = result[axis]
+            fitting = range(own, min(_SIDE, int(shards[axis])) + 1, own)
+            result[axis] = max((n for n in fitting if shards[axis] % n == 0), default=own)
     return tuple(result)
 
 

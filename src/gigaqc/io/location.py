@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ class Location:
     given: str
     path: str
     local: bool
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def stem(self) -> str:
@@ -39,6 +41,8 @@ class Location:
         except PermissionError as error:
             raise no_permission(self) from error
         except FileNotFoundError as error:
+            if not self.local and isinstance(error.__cause__, OSError):  # a web server that is away
+                raise _unreachable(self, error.__cause__) from error
             raise _missing(self) from error
         except (ReadError, MissingDependencyError):
             raise
@@ -65,8 +69,8 @@ class Location:
         return (state.st_mtime_ns, state.st_size, state.st_ino)
 
 
-def locate(source: object) -> Location:
-    """Resolve a path or URL; nothing is opened."""
+def locate(source: object, options: Mapping[str, Any] | None = None) -> Location:
+    """Resolve a path or URL; nothing is opened. `options` go to the filesystem of a URL."""
     if not isinstance(source, (str, os.PathLike)):
         raise ImageTypeError(
             f"source: got {type(source).__name__}; pass a path, an fsspec URL, or a zarr store, "
@@ -78,11 +82,12 @@ def locate(source: object) -> Location:
     if not given:
         raise SourceNotFoundError("source: got an empty path; pass the path of an image.")
     protocol, mark, rest = given.partition("://")
+    # Absolute, because workers may have another working directory.
     if not mark:
-        return Location(given, os.path.expanduser(given), True)
+        return Location(given, os.path.abspath(os.path.expanduser(given)), True)
     if protocol.lower() in _LOCAL:
-        return Location(given, unquote(rest), True)
-    return Location(given, given, False)
+        return Location(given, os.path.abspath(unquote(rest)), True)
+    return Location(given, given, False, dict(options or {}))
 
 
 def is_pattern(location: Location) -> bool:
@@ -100,7 +105,12 @@ def is_folder(location: Location) -> bool:
         raise _missing(location)
     fs, path = _filesystem(location)
     try:
-        if fs.isdir(path) or is_zarr(location):
+        # A web server has no folders, and asking it for one may download the file.
+        if is_zarr(location):
+            return True
+        if _is_web(location):
+            return False
+        if fs.isdir(path):
             return True
         found = fs.exists(path)
     except PermissionError as error:
@@ -117,7 +127,23 @@ def is_zarr(location: Location) -> bool:
     if location.local:
         return any(os.path.exists(os.path.join(location.path, mark)) for mark in _ZARR_MARKS)
     fs, path = _filesystem(location)
-    return any(fs.exists(f"{path.rstrip('/')}/{mark}") for mark in _ZARR_MARKS)
+    marks = (f"{path.rstrip('/')}/{mark}" for mark in _ZARR_MARKS)
+    return any(_on_web(fs, m) if _is_web(location) else fs.exists(m) for m in marks)
+
+
+def _on_web(fs: Any, url: str) -> bool:
+    """Whether a web server has a small file; its filesystem would take any error for a no."""
+    from gigaqc.io.stores import retried_now
+
+    try:
+        retried_now(fs.cat_file, url)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_web(location: Location) -> bool:
+    return location.path.partition("://")[0].lower() in ("http", "https")
 
 
 def stem(path: str) -> str:
@@ -137,9 +163,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 def no_permission(location: Location) -> ReadError:
     """Return the error for a source that may not be read."""
-    return ReadError(
-        f"source: no permission to read {location.given!r}; ask its owner, or change its mode."
-    )
+    cure = "ask its owner, or change its mode"
+    if not location.local:
+        cure = "check the credentials in your environment, or pass them as storage_options="
+    return ReadError(f"source: no permission to read {location.given!r}; {cure}.")
 
 
 def _unreachable(location: Location, error: Exception) -> ReadError:
@@ -151,7 +178,7 @@ def _unreachable(location: Location, error: Exception) -> ReadError:
 
 def _missing(location: Location) -> SourceNotFoundError:
     cure = "check the spelling"
-    if location.local and not os.path.isabs(location.path):
+    if location.local and not os.path.isabs(location.given):
         cure += f" (relative paths start at {os.getcwd()})"
     return SourceNotFoundError(f"source: {location.given!r} does not exist; {cure}.")
 
@@ -161,11 +188,11 @@ def _filesystem(location: Location) -> tuple[Any, str]:
 
     protocol = location.path.partition("://")[0]
     try:
-        fs, path = url_to_fs(location.path)
+        fs, path = url_to_fs(location.path, **location.options)
     except ImportError as error:
         raise MissingDependencyError(
-            f"source: reading {protocol}:// URLs needs another package ({error}); install it, or "
-            "copy the image to this machine."
+            f"source: reading {protocol}:// URLs needs another package ({error}); install "
+            f"{'gigaqc[s3]' if protocol == 's3' else 'it'}, or copy the image to this machine."
         ) from error
     except ValueError as error:
         raise ReadError(

@@ -7,13 +7,13 @@ SpatialData itself is not imported (which takes ten seconds): its images are OME
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError, ReadError
 from gigaqc.io.direct import direct
-from gigaqc.io.lazy import RawImage
-from gigaqc.io.location import Location, natural_key, stem
+from gigaqc.io.lazy import RawImage, grouped_in_shards
+from gigaqc.io.location import Location, locate, natural_key, no_permission, stem
 from gigaqc.io.units import in_one_unit
 
 if TYPE_CHECKING:
@@ -58,8 +58,13 @@ class ZarrReader:
         if isinstance(node, zarr.Array):
             if level:
                 raise ParameterError(f"level: {self._source} has no levels; got {level}, pass 0.")
+            dims = _array_dims(node)
             return RawImage(
-                array=direct(node), element=name, chunks=node.chunks, dims=_array_dims(node)
+                array=direct(node),
+                element=name,
+                chunks=node.chunks,
+                dims=dims,
+                blocks=grouped_in_shards(node.chunks, node.shards, dims),
             )
         return self._multiscale(node, name, level)
 
@@ -144,6 +149,7 @@ class ZarrReader:
             element=name,
             chunks=array.chunks,
             dims=dims,
+            blocks=grouped_in_shards(array.chunks, array.shards, dims),
             invented=frozenset("tz") if old else frozenset(),
             channels=_channel_names(ome),
             pixel_size=sizes,
@@ -157,18 +163,22 @@ def _opened(source: Any, name: str) -> Any:
 
     if isinstance(source, (zarr.Array, zarr.Group)):
         return source
+    # Consolidated metadata goes stale when elements are added; locally, look at the files.
+    consolidated = False if isinstance(source, Location) and source.local else None
     try:
-        store: Any = source
-        if isinstance(source, Location):
-            store = source.path if source.local else _remote_store(source)
-        # Consolidated metadata goes stale when elements are added; locally, look at the files.
-        consolidated = False if isinstance(source, Location) and source.local else None
-        try:
-            return zarr.open_group(store, mode="r", use_consolidated=consolidated)
-        except Exception:
-            return zarr.open_array(store, mode="r")
+        error: Exception | None = None
+        for store in _stores(source):
+            try:
+                return zarr.open_group(store, mode="r", use_consolidated=consolidated)
+            except Exception:
+                try:
+                    return zarr.open_array(store, mode="r")
+                except Exception as why:
+                    error = why
+        assert error is not None
+        raise error
     except PermissionError as error:
-        raise ReadError(f"source: no permission to read {name!r}; change its mode.") from error
+        raise no_permission(source if isinstance(source, Location) else locate(name)) from error
     except Exception as error:
         raise ReadError(
             f"{name}: neither a zarr array nor a group that can be opened "
@@ -176,10 +186,16 @@ def _opened(source: Any, name: str) -> Any:
         ) from error
 
 
-def _remote_store(location: Location) -> Any:
-    from zarr.storage import FsspecStore
+def _stores(source: Any) -> Iterator[Any]:
+    """What zarr may open, the best first."""
+    if not isinstance(source, Location):
+        yield source
+    elif source.local:
+        yield source.path
+    else:
+        from gigaqc.io.stores import remote_stores
 
-    return FsspecStore.from_url(location.path, read_only=True)
+        yield from remote_stores(source)
 
 
 def _ome(node: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,7 @@ def open_image(
     dims: str | Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
     chunks: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Open an image file lazily: dims ``t c z y x`` (those that it has), named channels.
 
@@ -75,7 +76,12 @@ def open_image(
         ``attrs["renamed_channels"]`` says so.
     chunks
         Instead of the file's own chunks: a side for y and x, a mapping by dim, or a size for
-        each dim (-1 for all of it). Tiny TIFF tiles and strips are grouped to about 1024 x 1024.
+        each dim (-1 for all of it). Tiny TIFF tiles and strips, and tiny chunks of a sharded
+        zarr array, are grouped to about 1024 x 1024.
+    storage_options
+        What the filesystem of a URL is told beyond environment variables and its configuration
+        files, as fsspec takes it: ``{"anon": True}`` for a public bucket, or ``{"endpoint_url":
+        "https://..."}``.
 
     Returns
     -------
@@ -99,22 +105,37 @@ def open_image(
     a compressed NIfTI and an IMC text file are decoded once a process, whole.
     A chunk that a zarr store lacks is its fill value, as zarr has it.
     """
-    reader, given = _reader(source)
+    reader, given = _reader(source, storage_options)
     name = _choose(reader.images(), element, reader.default(), given, "images")
     raw = reader.read(name, _checked_level(level))
     return to_image(raw, source=given, dims=dims, channels=channels, chunks=chunks)
 
 
-def list_images(source: Any) -> list[str]:
+def list_images(source: Any, *, storage_options: Mapping[str, Any] | None = None) -> list[str]:
     """Names of the images in a source, for `open_image`'s ``element=``.
 
     Series of a TIFF, elements of a SpatialData store, fields of an OME-Zarr plate, acquisitions
-    of an ``.mcd``; a source with one image gives one name.
+    of an ``.mcd``; a source with one image gives one name. `storage_options` as in `open_image`.
     """
-    return _reader(source)[0].images()
+    return _reader(source, storage_options)[0].images()
 
 
-def open_labels(source: Any, *, element: str | None = None, level: int = 0) -> xr.DataArray:
+def meant_images(source: Any) -> list[str | None]:
+    """Which images a source stands for where none is named, for ``element=`` of `open_image`.
+
+    ``[None]`` where `open_image` opens one without a name, else the names of all.
+    """
+    reader, _ = _reader(source, None)
+    return [None] if reader.default() is not None else [*reader.images()] or [None]
+
+
+def open_labels(
+    source: Any,
+    *,
+    element: str | None = None,
+    level: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
     """Open a label image lazily: integers, no ``c``, 0 is background.
 
     Parameters
@@ -122,7 +143,7 @@ def open_labels(source: Any, *, element: str | None = None, level: int = 0) -> x
     source
         As in `open_image`. Of an OME-Zarr image its ``labels`` group is meant, of a SpatialData
         store its labels; 3-D arrays that do not say their axes are ``z y x``.
-    element, level
+    element, level, storage_options
         As in `open_image`.
 
     Returns
@@ -135,7 +156,7 @@ def open_labels(source: Any, *, element: str | None = None, level: int = 0) -> x
     ReadError
         When the values are no integers, or there are several channels; and as `open_image`.
     """
-    reader, given = _reader(source)
+    reader, given = _reader(source, storage_options)
     own = reader.labels()
     names = reader.images() if own is None else own
     default = reader.default() if own is None else (own[0] if len(own) == 1 else None)
@@ -180,8 +201,13 @@ def _choose(
     )
 
 
-def _reader(source: Any) -> tuple[Reader, str]:
+def _reader(source: Any, options: Mapping[str, Any] | None) -> tuple[Reader, str]:
     """Return the reader of a source, and what to call the source."""
+    if options is not None and not (isinstance(source, str) and "://" in source):
+        raise ParameterError(
+            f"storage_options: they go with a URL such as s3://..., got {str(source)!r}; leave "
+            "them out."
+        )
     if type(source).__module__.partition(".")[0] == "zarr" or _is_store(source):
         from gigaqc.io.omezarr import ZarrReader
 
@@ -191,7 +217,7 @@ def _reader(source: Any) -> tuple[Reader, str]:
 
         files = FolderReader.of_files(source)
         return files, files.given
-    location = locate(source)
+    location = locate(source, options)
     if is_pattern(location):
         from gigaqc.io.folder import FolderReader
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gigaqc.errors import WriteError
 from gigaqc.io.location import is_zarr, locate
+
+_URL = re.compile(r"(?!file:|local:)[A-Za-z][A-Za-z0-9+.-]+:/")  # C:/ is a drive
 
 
 @contextlib.contextmanager
@@ -33,6 +37,26 @@ def staged(targets: Sequence[Path], inside: Path | None = None) -> Iterator[list
             remove(path)
 
 
+class StagedArray:
+    """A zarr array in a local store that is written to as long as the store is there.
+
+    Tasks that are running when a run is interrupted go on for a while, and what they write would
+    bring a part of a removed store back.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        folder = Path(array.store.root, array.path)
+        self._metadata = folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __setitem__(self, place: Any, block: Any) -> None:
+        if not self._metadata.exists():
+            folder = str(self._metadata.parent)
+            raise WriteError(f"path: {folder!r} was removed while it was written to; run again.")
+        self._array[place] = block
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a folder into which tasks that were running may still write."""
     for _ in range(100):
@@ -40,20 +64,27 @@ def remove(path: Path) -> None:
             return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-            time.sleep(0.05)
+            if path.exists():
+                time.sleep(0.05)
         else:
             path.unlink(missing_ok=True)
 
 
-def checked_target(path: str | os.PathLike[str], overwrite: bool, *, store: bool) -> Path:
-    """The place of a file, or of a zarr `store`, that can be written to; raises WriteError."""
-    location = locate(path)
-    what = "store" if store else "file"
-    if not location.local:
+def local_path(path: str | os.PathLike[str], argument: str = "path", *, what: str = "file") -> Path:
+    """A path to write to; refuses a URL, of which `Path` would make a folder named ``s3:``."""
+    given = os.fspath(path)
+    if _URL.match(given):
         raise WriteError(
-            f"path: {location.given!r} is a URL; write to a local folder and upload it, only there "
+            f"{argument}: {given!r} is a URL; write to a local folder and upload it, only there "
             f"can a {what} be complete or absent."
         )
+    return Path(given)
+
+
+def checked_target(path: str | os.PathLike[str], overwrite: bool, *, store: bool) -> Path:
+    """The place of a file, or of a zarr `store`, that can be written to; raises WriteError."""
+    local_path(path, what="store" if store else "file")
+    location = locate(path)
     target = Path(os.path.abspath(location.path))
     if not target.parent.is_dir():
         raise WriteError(f"path: the folder {str(target.parent)!r} does not exist; create it.")

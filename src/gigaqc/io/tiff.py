@@ -295,7 +295,7 @@ def _open(location: Location) -> TiffFile:
             file.close()
             raise ReadError(f"{location.given}: a TIFF file without images; export it again.")
         return file
-    except (ReadError, MissingDependencyError):
+    except (ReadError, MissingDependencyError, FileNotFoundError):
         raise
     except PermissionError as error:
         from gigaqc.io.location import no_permission

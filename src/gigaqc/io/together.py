@@ -13,7 +13,7 @@ import dask.base
 import xarray as xr
 
 from gigaqc.errors import GigaqcError, WriteError
-from gigaqc.io.staging import remove
+from gigaqc.io.staging import StagedArray, remove
 from gigaqc.io.write import new_array, settled_together
 
 
@@ -43,9 +43,8 @@ def _computed(
         group = zarr.open_group(str(store), mode="w", zarr_format=3)
         arrays = {name: new_array(group, name, m.data, m.dims) for name, m in maps.items()}
         blocks = [m.data.rechunk(arrays[name].chunks) for name, m in maps.items()]
-        stored = da.store(
-            blocks, list(arrays.values()), lock=False, return_stored=False, compute=False
-        )
+        targets: Any = [StagedArray(array) for array in arrays.values()]
+        stored = da.store(blocks, targets, lock=False, return_stored=False, compute=False)
         _, *values = dask.base.compute(stored, *others)
     except OSError as error:
         if isinstance(error, GigaqcError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +24,13 @@ from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names
 from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
-from gigaqc.io.staging import checked_target, remove, staged
+from gigaqc.io.staging import StagedArray, checked_target, remove, staged
 from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
     import zarr
+
+logger = logging.getLogger("gigaqc")
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST = 2048 * 2048  # pixels of a written chunk; larger blocks are split
@@ -127,6 +131,7 @@ def write_together(
         for path, file in zip(paths, files, strict=True)
     ]
     writing = paths[0]
+    start = time.perf_counter()
     try:
         with staged(targets) as places:
             ready = settled_together(
@@ -145,6 +150,8 @@ def write_together(
             f"path: {os.fspath(writing)!r} could not be written ({error}); make room or change the "
             "folder. Nothing was left behind."
         ) from error
+    names = ", ".join(os.fspath(path) for path in paths)
+    logger.info("wrote %s in %.2f s", names, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -276,10 +283,7 @@ def write_levels(
     _store_level(level, group, names[0], image.dims)
     for before, name, factor in zip(names, names[1:], factors, strict=False):
         finer = da.from_zarr(group[before])
-        level = finer[..., ::factor, ::factor] if labels else _coarser(finer, factor)
-        if labels:
-            level = level[..., : finer.shape[-2] // factor, : finer.shape[-1] // factor]
-            level = level.rechunk(finer.chunksize)
+        level = coarser(finer, factor, labels=labels)
         shapes.append(level.shape)
         _store_level(level, group, name, image.dims)
     return shapes
@@ -292,9 +296,10 @@ def _store_level(
     dims: Sequence[Any],
     chunks: tuple[int, ...] | None = None,
 ) -> None:
-    array = new_array(group, name, level, dims, chunks)
+    made = new_array(group, name, level, dims, chunks)
+    array: Any = StagedArray(made)
     # Blocks that cover whole chunks, so that no two tasks write to one.
-    blocks = level.rechunk(array.chunks)
+    blocks = level.rechunk(made.chunks)
     stored = da.store(blocks, array, lock=False, return_stored=False, compute=False)
     in_strips(stored).compute()
 
@@ -327,8 +332,15 @@ def _regular_chunks(level: da.Array) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def _coarser(level: da.Array, factor: int) -> da.Array:
-    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped."""
+def coarser(level: da.Array, factor: int, *, labels: bool = False) -> da.Array:
+    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped.
+
+    Of `labels` the first of each square.
+    """
+    if labels:
+        first = level[..., ::factor, ::factor]
+        first = first[..., : level.shape[-2] // factor, : level.shape[-1] // factor]
+        return first.rechunk(level.chunksize)
     y, x = level.ndim - 2, level.ndim - 1
     sides = {
         a: max(factor, c - c % factor)

@@ -36,9 +36,9 @@ def integer_plane(
 
     `bounds` (y0, y1, x0, x1) holds the centres whose 3x3 neighbourhood is looked at. Tables:
     `histogram` (2, 65536); `row_table` (2, n) sums and squares; `column_table` (n) sums;
-    `tile_table` (5, ty, tx) count, sum, squares, zeros, pixels at the largest value, followed in
-    [5] by that value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and
-    down; `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
+    `tile_table` (6, ty, tx) count, sum, squares, zeros, pixels at the largest value, and that
+    value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and down;
+    `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
     (2, 131072); `excess_table` (2, 65536) of responses beyond 8 counting sigmas, with the offset
     of the second taken as 32768; `dead_table` (1). Returns whether `excess_table` was touched.
     """

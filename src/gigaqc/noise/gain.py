@@ -13,7 +13,9 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
+from gigaqc.kernels import frames as on_device
 from gigaqc.kernels import temporal
 from gigaqc.metrics.photon_transfer import (
     MAD_TO_STD,
@@ -110,8 +112,9 @@ def gain_map(
     once more from a temporary store, which is removed afterwards, also after an error. The numbers
     need the maps of a plane at once, about 40 bytes a pixel.
 
-    MAD of integers is quantised, and its bins of equal width often leave few for the fit:
-    `docs/metrics.md` compares both on simulated cameras; prefer ``"variance"`` for clean series.
+    MAD of integers is quantised, and its bins of equal width often leave few for the fit: the page
+    of the documentation on gain compares both on simulated cameras; prefer ``"variance"`` for clean
+    series.
     A scene that moves, or light that flickers, adds variance that is not counted in electrons.
 
     The recipe is that of smlmlp's ``detect_gain``, whose map does not know an offset; the other
@@ -162,15 +165,16 @@ def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) 
     return _Request(int(nbins), level, estimator, dtype.kind in "bui")
 
 
-def _temporal_maps(frames: np.ndarray, estimator: str) -> PlaneMaps:
+def _temporal_maps(frames: Any, estimator: str) -> PlaneMaps:
     """What the frames of a block give."""
+    kernels = temporal if on_host(frames) else on_device
     if estimator == "mad":
-        middle, mad, n = temporal.median_and_mad(frames)
+        middle, mad, n = kernels.median_and_mad(frames)
         with np.errstate(over="ignore"):
             variance = (MAD_TO_STD * mad) ** 2
         return PlaneMaps(middle, variance, n)
-    mean, variance, n = temporal.mean_and_variance(frames)
-    return PlaneMaps(mean, variance, n, *temporal.extremes(frames))
+    mean, variance, n = kernels.mean_and_variance(frames)
+    return PlaneMaps(mean, variance, n, *kernels.extremes(frames))
 
 
 def _mean_of(maps: PlaneMaps) -> np.ndarray:

@@ -8,6 +8,7 @@ rectangles when it makes them one: every centre is counted once, and no pixel is
 
 from gigaqc.observe.blocks import SMALLEST_SIDE, Channels, Edges, Partial, Place, Request, Strips
 from gigaqc.observe.first import observe
+from gigaqc.observe.readable import join_readable, observe_readable, observe_readable_again
 from gigaqc.observe.seams import beside, join_partials
 from gigaqc.observe.second import Again, Second, join_again, observe_again
 
@@ -24,6 +25,9 @@ __all__ = [
     "beside",
     "join_again",
     "join_partials",
+    "join_readable",
     "observe",
     "observe_again",
+    "observe_readable",
+    "observe_readable_again",
 ]

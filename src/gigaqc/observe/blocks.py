@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from gigaqc.distribution import (
-    layout_of,
-)
-from gigaqc.kernels import fused
+from gigaqc.backend import on_host, to_host
+from gigaqc.distribution import layout_of
+from gigaqc.kernels import fused, planes
 from gigaqc.statistics import Part, State
 
 Channels = list[np.ndarray]
@@ -36,6 +36,8 @@ class Request:
     tile: int
     cell: int
     dtype: np.dtype
+    excluding: bool = False
+    """Whether pixels of other blocks may be excluded, though none of a block is."""
 
     @property
     def integers(self) -> bool:
@@ -70,12 +72,13 @@ class Strips:
     def cut(cls, channels: Channels, place: Place, width: int) -> Strips:
         """Strips along the sides that have a neighbour."""
         height, length = channels[0].shape[-2:]
-        return cls(
-            np.stack([c[..., : width * place.top, :] for c in channels]),
-            np.stack([c[..., max(height - width * place.bottom, 0) :, :] for c in channels]),
-            np.stack([c[..., :, : width * place.left] for c in channels]),
-            np.stack([c[..., :, max(length - width * place.right, 0) :] for c in channels]),
+        parts = (
+            (..., slice(0, width * place.top), slice(None)),
+            (..., slice(max(height - width * place.bottom, 0), None), slice(None)),
+            (..., slice(0, width * place.left)),
+            (..., slice(max(length - width * place.right, 0), None)),
         )
+        return cls(*(to_host(np.stack([c[part] for c in channels])) for part in parts))
 
     def narrowed(self, width: int) -> Strips:
         """The outermost `width` lines of each strip."""
@@ -162,6 +165,11 @@ class Partial:
         return replace(self, state=self.state.merge(other.state))
 
 
+def kernels_of(block: Any, compiled: Any) -> Any:
+    """The kernels for a block: the compiled ones, or those of the same names for a device."""
+    return compiled if on_host(block) else planes
+
+
 def to_codes(block: np.ndarray) -> np.ndarray:
     """An integer block to 16 bits as uint16 codes: ``value = code + bias_of(dtype)``."""
     if block.dtype.kind == "b":
@@ -170,7 +178,9 @@ def to_codes(block: np.ndarray) -> np.ndarray:
         if block.dtype.kind == "u":
             return block.astype("u2")
         return (block.astype("i2") + 128).astype("u2")
-    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
+    native = block
+    if on_host(block):
+        native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
     return native if block.dtype.kind == "u" else native.view("u2") ^ np.uint16(0x8000)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gigaqc import states
+from gigaqc.backend import to_host
 from gigaqc.distribution import (
     CodeHistogram,
     Histogram,
@@ -31,6 +32,7 @@ from gigaqc.observe.blocks import (
     Request,
     Strips,
     finite_values,
+    kernels_of,
     middle_code,
     to_codes,
 )
@@ -62,7 +64,7 @@ def _observe_integers(
             counts.append(table.sweep_codes(channel, bias, middle))
         else:
             inside = channel[masks[c]]
-            counts.append(trim(np.bincount(inside, minlength=1)))
+            counts.append(trim(to_host(np.bincount(inside, minlength=1))))
             values.append(np.where(masks[c], channel.astype("f8") + bias, np.nan))
             table.sweep_values(values[-1], middle + bias)
             outside.append(_sums(channel[~masks[c]].astype("f8") - middle))
@@ -75,7 +77,7 @@ def _observe_integers(
     starts, kept = zip(*counts, strict=True)
     state = _assemble(
         tables, CodeHistogram(bias, starts, kept), tallies, shift + bias, request,
-        complete=masks is None,
+        complete=masks is None and not request.excluding,
     )  # fmt: skip
     if masks is not None:
         state = replace(state, outside=states.Outside(np.array(outside).T))
@@ -98,8 +100,8 @@ def _observe_floats(
     keys, tallies, tables, shifts, outside, planes = [], [], [], [], [], []
     for c, channel in enumerate(channels):
         native = channel.astype(layout.float_type, copy=False)
-        inside = np.ascontiguousarray(native).ravel() if masks is None else native[masks[c]]
-        *bins, (zeros, nans, infinite) = accumulate.count_keys(inside, layout)
+        inside = native.ravel() if masks is None else native[masks[c]]
+        *bins, (zeros, nans, infinite) = kernels_of(inside, accumulate).count_keys(inside, layout)
         keys.append(KeyBins(*bins))
         tallies.append((native.size, nans, infinite, native.size - inside.size, zeros))
         values = finite_values(native)
@@ -182,7 +184,7 @@ def _spectrum(values: Channels, place: Place, tile: int) -> states.Spectrum:
         for i, ty in enumerate(rows):
             for j, tx in enumerate(columns):
                 y, x = ty * tile - place.y, tx * tile - place.x
-                square = values[c][t, z, y : y + tile, x : x + tile].astype("f8")
+                square = to_host(values[c][t, z, y : y + tile, x : x + tile]).astype("f8")
                 slopes[0, c, t, z, i, j] = power_log_log_slope(square)
     return states.Spectrum(Box((place.t, place.z, first_y, first_x), slopes))
 

@@ -12,7 +12,16 @@ from gigaqc.distribution import (
     layout_of,
 )
 from gigaqc.kernels import accumulate, fused
-from gigaqc.observe.blocks import HALO, Channels, Edges, Place, Request, Strips, finite_values
+from gigaqc.observe.blocks import (
+    HALO,
+    Channels,
+    Edges,
+    Place,
+    Request,
+    Strips,
+    finite_values,
+    kernels_of,
+)
 from gigaqc.observe.seams import seam_between
 from gigaqc.statistics import Part
 
@@ -54,8 +63,8 @@ def observe_again(
     shape = (0, 0)
     for c, channel in enumerate(channels):
         native, shape = channel.astype(layout.float_type, copy=False), channel.shape[-2:]
-        inside = np.ascontiguousarray(native).ravel() if masks is None else native[masks[c]]
-        values, counts = accumulate.values_in(inside, second.bins[c], layout)
+        inside = native.ravel() if masks is None else native[masks[c]]
+        values, counts = kernels_of(inside, accumulate).values_in(inside, second.bins[c], layout)
         refined.append(Refined(second.bins[c], values, counts))
         if not request.parts & Part.RESPONSE:
             hot.append(0)
@@ -73,7 +82,8 @@ def _hot(planes: np.ndarray, bounds: tuple, second: Second, channel: int) -> int
     limit, unit = float(second.limit[channel]), float(second.unit[channel])
     if not np.isfinite(limit):
         return 0
-    return sum(fused.hot_plane(p, bounds, limit, unit) for frame in planes for p in frame)
+    hot_plane = kernels_of(planes, fused).hot_plane
+    return sum(hot_plane(p, bounds, limit, unit) for frame in planes for p in frame)
 
 
 def join_again(first: Again, second: Again, axis: int, request: Request, plan: Second) -> Again:

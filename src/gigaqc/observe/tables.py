@@ -7,13 +7,14 @@ import threading
 import numpy as np
 
 from gigaqc import states
+from gigaqc.backend import to_host
 from gigaqc.distribution import (
     bias_of,
     trim,
 )
 from gigaqc.grid import touched
 from gigaqc.kernels import fused
-from gigaqc.observe.blocks import DEAD_HALO, Place, Request
+from gigaqc.observe.blocks import DEAD_HALO, Place, Request, kernels_of
 from gigaqc.states import Box
 from gigaqc.statistics import Part
 
@@ -120,7 +121,7 @@ class Tables:
         pairs = np.zeros(2, "i8")
         exceeded = False
         for t, z in np.ndindex(codes.shape[:2]):
-            exceeded |= fused.integer_plane(
+            exceeded |= kernels_of(codes, fused).integer_plane(
                 codes[t, z], np.int32(bias), np.uint16(-bias), parts, self.bounds, self.tile_row,
                 self.tile_edges, self.cell_row, self.cell_edges, scratch.histogram, rows,
                 columns, tiles[:, t, z], cells, pairs, self.focus[:, t, z], scratch.response,
@@ -154,6 +155,9 @@ class Tables:
         if self.request.parts & Part.COLUMNS:
             self.columns[0] = frames * height
             self.columns[1] = columns - self.columns[0] * shift
+            if self.request.excluding:  # which the kernel leaves out, as they are hardly needed
+                off = codes.astype("i8") - shift
+                self.columns[2] = to_host((off * off).sum(axis=(0, 1, 2)))
             lines = np.diff(
                 np.concatenate([np.flatnonzero(np.diff(self.cell_row, prepend=-1)), [height]])
             )
@@ -178,7 +182,7 @@ class Tables:
         response = np.zeros((1, 131072 if integers else 65536), "i8")
         excess = np.zeros((2, 65536 if integers else 0), "i8")
         for t, z in np.ndindex(values.shape[:2]):
-            fused.float_plane(
+            kernels_of(values, fused).float_plane(
                 values[t, z], float(shift), int(self.request.parts), self.bounds, self.tile_row,
                 self.tile_edges, self.cell_row, self.cell_edges, self.rows, self.columns,
                 self.tiles[:, t, z], self.cells, self.pairs, self.focus[:, t, z], response,

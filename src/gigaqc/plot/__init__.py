@@ -12,6 +12,7 @@ from gigaqc.plot.clusters import (
     cluster_scatter,
     clusters,
 )
+from gigaqc.plot.cohort import cohort_drift, cohort_strip
 from gigaqc.plot.maps import compare_maps, map
 from gigaqc.plot.noise import mixture
 from gigaqc.plot.objects import (
@@ -44,6 +45,8 @@ __all__ = [
     "cluster_profile",
     "cluster_scatter",
     "clusters",
+    "cohort_drift",
+    "cohort_strip",
     "compare_maps",
     "contrast_limits",
     "correlation",

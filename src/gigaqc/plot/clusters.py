@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.errors import ParameterError
 from gigaqc.image import channel_index
 from gigaqc.plot.results import (
+    CATEGORIES,
     DIVERGING,
     SEQUENTIAL,
     colour_bar,
@@ -28,7 +30,13 @@ _MOST_POINTS = 20_000
 _MOST_NAMED = 20  # clusters with a colour and a name of their own
 
 
-def clusters(labels: xr.DataArray | np.ndarray, ax: Axes | None = None) -> Axes:
+def clusters(
+    labels: xr.DataArray | np.ndarray,
+    ax: Axes | None = None,
+    *,
+    n_clusters: int | None = None,
+    legend: bool = True,
+) -> Axes:
     """Map of a label image: one colour a cluster, what has none in white.
 
     Parameters
@@ -38,10 +46,20 @@ def clusters(labels: xr.DataArray | np.ndarray, ax: Axes | None = None) -> Axes:
         pixels are taken, to 1024 along its longer side.
     ax
         Where to draw.
+    n_clusters
+        How many there are in all, so that fields of view of one model get the same colours and
+        names; by default the largest label that is drawn.
+    legend
+        Name the colours beside the map, up to 20 of them.
 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ParameterError
+        When a label is larger than `n_clusters`.
     """
     from matplotlib.patches import Patch
 
@@ -50,12 +68,18 @@ def clusters(labels: xr.DataArray | np.ndarray, ax: Axes | None = None) -> Axes:
     step = max(1, math.ceil(max(plane.shape) / _SIDE))
     shown = np.asarray(plane[::step, ::step])
     height, width = plane.shape
-    palette = _palette(int(shown.max(initial=1)))
+    largest = int(shown.max(initial=1))
+    if n_clusters is not None and n_clusters < largest:
+        raise ParameterError(
+            f"n_clusters: got {n_clusters!r}, but there is a label {largest}; pass the number of "
+            "clusters of the model."
+        )
+    palette = _palette(n_clusters or largest)
     colours = np.vstack([[1.0, 1.0, 1.0, 1.0], palette])
     ax.imshow(colours[shown], interpolation="nearest", extent=(0, width, height, 0))
     ax.set_xlabel("x [px]")
     ax.set_ylabel("y [px]")
-    if len(palette) <= _MOST_NAMED:
+    if legend and len(palette) <= _MOST_NAMED:
         patches = [Patch(color=c, label=str(k)) for k, c in enumerate(palette, start=1)]
         ax.legend(handles=patches, title="cluster", loc="upper left", bbox_to_anchor=(1.01, 1),
                   frameon=False, fontsize="small")  # fmt: skip
@@ -65,9 +89,10 @@ def clusters(labels: xr.DataArray | np.ndarray, ax: Axes | None = None) -> Axes:
 def _palette(n: int) -> np.ndarray:
     """Colours (n, 4) that are told apart; from 21 on, along a scale."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_rgba_array
 
-    if n <= 10:
-        return colormaps["tab10"](np.arange(n))
+    if n <= len(CATEGORIES):
+        return to_rgba_array(CATEGORIES[:n])
     if n <= _MOST_NAMED:
         return colormaps["tab20"](np.arange(n))
     return colormaps["turbo"](np.linspace(0, 1, n))

@@ -55,7 +55,8 @@ def mixture(result: xr.Dataset, channel: str | int | None = None, ax: Axes | Non
     names = [str(n) for n in result["c"].values]
     own = result.isel(c=0 if channel is None else channel_index(names, channel)).compute()
     ax = new_axes(ax, (7.2, 3.4))
-    ax.set_title(label_of(own["c"].item()))
+    if names != ["0"]:  # which is what no name comes as
+        ax.set_title(label_of(own["c"].item()))
     ax.set_xlabel("intensity")
     ax.set_ylabel("density")
     counts, edges = (np.asarray(own[n].values, np.float64) for n in ("counts", "edges"))

@@ -22,6 +22,12 @@ SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 """Colour map of correlations, white at 0."""
 
+CATEGORIES = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+"""Colours of things without an order, chosen for any colour vision (Petroff, arXiv:2107.02270)."""
+
 _LABEL_LENGTH = 24
 _COLUMNS = 6  # pictures side by side before a new row starts
 _LEGEND_ENTRIES = 12
@@ -105,6 +111,9 @@ def summary(assessment: Any) -> Figure:
         below.set_xlabel("")
         if column:
             below.set_ylabel("")
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)  # a notebook shows what a cell returns, and would show what is open again
     return figure
 
 
@@ -182,6 +191,7 @@ def correlation(
     threshold: float = 0.7,
     *,
     expected: Iterable[tuple[str, str]] = (),
+    bar: bool = True,
 ) -> Axes:
     """Matrix of Pearson correlations between channels, unexpected pairs outlined.
 
@@ -195,6 +205,8 @@ def correlation(
         Pairs above it are outlined.
     expected
         Pairs of channel names, either way round, that are not outlined.
+    bar
+        Draw the scale of colours beside it.
 
     Returns
     -------
@@ -205,7 +217,7 @@ def correlation(
     matrix = results if isinstance(results, xr.DataArray) else results.correlation
     names = _names(matrix)
     values = np.asarray(matrix.values, dtype=np.float64)
-    side = float(np.clip(1.8 + 0.3 * len(names), 3.0, 14.0))
+    side = float(np.clip(1.8 + 0.22 * len(names), 3.0, 14.0))
     ax = new_axes(ax, (side + 0.8, side))
     image = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
     labels = [label_of(n) for n in names]
@@ -219,7 +231,8 @@ def correlation(
             ax.add_patch(
                 Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2)
             )
-    colour_bar(ax, image, "Pearson correlation")
+    if bar:
+        colour_bar(ax, image, "Pearson correlation")
     return ax
 
 
@@ -353,11 +366,10 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
-    """A figure outside pyplot's list of open ones, so that a notebook shows it once."""
-    import matplotlib.pyplot  # noqa: F401  (registers how a notebook shows a Figure)
-    from matplotlib.figure import Figure
+    """A figure of pyplot's, which a notebook shows when the cell ends."""
+    import matplotlib.pyplot as plt
 
-    return Figure(figsize=size, layout="constrained")
+    return plt.figure(figsize=size, layout="constrained")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

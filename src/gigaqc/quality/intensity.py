@@ -58,8 +58,8 @@ def quantile(
     Examples
     --------
     >>> import numpy as np, gigaqc as gq
-    >>> float(gq.quantile(np.array([[0, 1], [2, 3]], dtype="u2"), 0.5).compute())
-    1.5
+    >>> gq.quantile(np.array([[0, 1], [2, 3]], dtype="u2"), 0.5).values.tolist()
+    [1.5]
     """
     asked = np.atleast_1d(np.asarray(q, dtype="f8"))
     if asked.ndim != 1 or not asked.size or not ((asked >= 0) & (asked <= 1)).all():

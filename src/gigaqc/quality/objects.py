@@ -105,8 +105,8 @@ def object_table(
     --------
     >>> import numpy as np, gigaqc as gq
     >>> labels = np.array([[7, 7, 0], [7, 7, 0]])
-    >>> gq.object_table(labels).loc[7, ["area", "centroid_y", "bbox_max_x"]].tolist()
-    [4.0, 0.5, 2.0]
+    >>> gq.object_table(labels).loc[[7], ["area", "centroid_y", "bbox_max_x"]].values.tolist()
+    [[4.0, 0.5, 2.0]]
     """
     if isinstance(labels, (Statistics, LazyStatistics)):
         _refuse_beside_statistics(image=image, to=to)

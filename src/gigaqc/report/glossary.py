@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gigaqc.plot import printable
+from gigaqc.rules import EXPLANATIONS
+
 Kind = Literal["number", "fraction", "count", "flag"]
 Better = Literal["higher", "lower", "near 1", ""]
 
@@ -213,7 +216,6 @@ OBJECTS: tuple[Metric, ...] = (
 )  # fmt: skip
 """Numbers of a label image, in the order in which the page shows them."""
 
-BY_KEY = {m.key: m for m in (*METRICS, *OBJECTS)}
 
 SUMMARY_LABELS: dict[str, tuple[str, Kind]] = {
     "coverage": ("Tissue coverage", "fraction"),
@@ -239,3 +241,63 @@ def metric(key: object) -> Metric:
     name = str(key)
     known = BY_KEY.get(name)
     return known or Metric(name, name.replace("_", " ").strip().capitalize() or name, "")
+
+
+CORRELATION = Metric(
+    "correlation",
+    "Correlation",
+    "Pearson's correlation of two channels over all pixels. Above 0.7 a pair is outlined in the "
+    "matrix; beyond the limit it is flagged.",
+)
+"""What pairs of channels are judged by."""
+
+TISSUE: tuple[Metric, ...] = (
+    Metric("coverage", "Tissue coverage", "Tissue over all measured pixels: what is brighter than "
+           "a threshold in the blurred tissue channel.", "", "fraction"),
+    Metric("n_fragments", "Tissue fragments", "Pieces of the tissue, pixels of which touch along a "
+           "side.", "", "count"),
+    Metric("fragmentation", "Fragmentation", "Tissue outside of its largest piece.", "lower",
+           "fraction"),
+)  # fmt: skip
+"""Numbers of the tissue mask."""
+
+BY_KEY = {m.key: m for m in (*METRICS, *OBJECTS, *TISSUE, CORRELATION)}
+
+_PASSED = "is within its limit."
+_LENGTH = 600
+
+
+def cure_of(key: str) -> str:
+    """What to do where a metric misses its limit; empty where no rule judges it.
+
+    The words are those of the rules.
+
+    Parameters
+    ----------
+    key
+        The metric.
+    """
+    about = EXPLANATIONS.get(key)
+    return about.cure if about else ""
+
+
+def without_cure(key: str, reason: str) -> str:
+    """What a flag says was found: its reason less what to do and less the number in brackets.
+
+    Both stand beside it on the page; nothing is left of a flag that only says that it passed.
+
+    Parameters
+    ----------
+    key, reason
+        Of the flag.
+    """
+    text = printable(reason, _LENGTH)
+    about = EXPLANATIONS.get(key)
+    if about is None:
+        return text
+    if text.endswith(_PASSED):
+        return ""
+    rest = text.removesuffix(about.cure).strip()
+    if rest.lower().startswith(f"{about.meaning.lower()} ({key} "):
+        return rest[: len(about.meaning)] + "."
+    return rest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gigaqc.report import page, view
+from gigaqc.report import view
+from gigaqc.report.templating import template
 from gigaqc.report.words import name_of
 
 _ROWS = 100
@@ -27,7 +28,7 @@ def notebook_html(assessment: Any) -> str:
     """
     shown = [m for m in view.columns(assessment) if m.primary]
     rows = view.rows(assessment, shown)
-    return page.template("notebook.html.j2").render(
+    return template("notebook.html.j2").render(
         title=name_of(assessment.name),
         verdict=view.verdict(assessment),
         facts=view.facts(assessment),

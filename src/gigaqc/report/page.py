@@ -1,64 +1,26 @@
-"""The page: one HTML file that opens offline and runs no script but its own."""
+"""The page of a sample: one HTML file that opens offline and runs no script but its own."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gigaqc import plot
-from gigaqc.report import pictures, view
-from gigaqc.report.glossary import OBJECTS, Kind
+from gigaqc.report import maps, pictures, sections, view
+from gigaqc.report.glossary import CORRELATION, OBJECTS, TISSUE, Metric
+from gigaqc.report.templating import shell, template
 from gigaqc.report.words import (
     MISSING,
     Name,
-    Status,
-    count_of,
     format_bytes,
     format_value,
     name_of,
     text_of,
 )
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _NESTING = 6  # levels of provenance that are shown
 _ENTRIES = 200  # entries of one level that are shown
-
-
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """A heat map that each card shows: variable of the tiles, title, how big maps are reduced."""
-
-    variable: str
-    title: str
-    fraction: bool = False
-    reduce: Callable[..., Any] = np.nanmean
-
-
-_MAPS = (
-    _Map("mean", "Mean"),
-    _Map("local_snr", "Local SNR"),
-    _Map("variance_of_laplacian", "Sharpness"),
-    _Map("clipped_fraction", "Clipped", True, np.nanmax),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    """One heat map, ready to show; without a picture where nothing was measured."""
-
-    title: str
-    picture: pictures.Picture | None
-    low: str
-    high: str
-    alt: str
+_THUMBNAIL_BYTES = 1_600_000  # of a page, which is to stay below 5 million with all its maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +32,18 @@ class Card:
     thumbnail_alt: str
     histogram: str
     histogram_alt: str
-    maps: tuple[HeatMap, ...]
+    grid: maps.Grid | None
     flags: tuple[view.FlagRow, ...]
 
 
-def render(assessment: Any) -> str:
+def render(
+    assessment: Any,
+    *,
+    gain: Any = None,
+    isnr: Any = None,
+    clusters: Any = None,
+    nuclei: Any = None,
+) -> str:
     """The self-contained page of an assessment.
 
     It makes no request when it is opened: pictures are data URIs, the style is inline, and a
@@ -85,83 +54,56 @@ def render(assessment: Any) -> str:
     ----------
     assessment
         What `gq.assess` returned.
+    gain, isnr, clusters, nuclei
+        Other results, each of which gets a section: see `write_html`.
 
     Returns
     -------
     str
         HTML.
+
+    Raises
+    ------
+    ParameterError
+        When one of the results is something else.
     """
+    sections.check(gain=gain, isnr=isnr, clusters=clusters, nuclei=nuclei)
     shown = view.columns(assessment)
     rows = view.rows(assessment, shown)
     raised, passed = view.flag_rows(assessment)
-    script, policy = _script()
+    known = view.links(assessment)
+    matrix = maps.matrix(
+        assessment, [k.name.short for k in known.values()], view.expected_pairs(assessment)
+    )
+    objects = _objects(assessment)
+    cards = _cards(assessment, rows, raised)
+    around = shell(("base.css", "page.css"), ("tables.js", "maps.js"))
     return template("page.html.j2").render(
         title=name_of(assessment.name),
         verdict=view.verdict(assessment),
         facts=view.facts(assessment),
         columns=shown,
         rows=rows,
-        cards=_cards(assessment, rows, raised),
-        raised=raised,
-        passed=passed,
-        matrix=_matrix(assessment),
-        objects=_objects(assessment),
-        explanations=view.explanations(assessment, shown),
+        choices=view.choices([row.status for row in rows]),
+        cards=cards,
+        mapped=any(card.grid and card.grid.maps for card in cards),
+        raised=view.flag_groups(raised),
+        passed=view.flag_groups(passed),
+        n_passed=len(passed),
+        matrix=matrix,
+        pairs=view.strongest_pairs(assessment) if matrix else [],
+        objects=objects,
+        sections=sections.sections(
+            known, assessment.summary, gain=gain, isnr=isnr, clusters=clusters, nuclei=nuclei
+        ),
+        explanations=view.explanations(assessment, _explained(assessment, shown)),
         source=_source(assessment),
+        origin=_origin(assessment),
         provenance=tree(assessment.provenance or {}),
-        tile_note=_tile_note(assessment),
+        tile_note=maps.tile_note(assessment, maps.map_side(len(rows))),
         scale=pictures.colour_scale(),
-        style=_asset("page.css"),
-        script=script,
-        policy=policy,
+        shell=around,
     )
-
-
-def template(name: str) -> Any:
-    """A template of ours; everything it shows is escaped.
-
-    Parameters
-    ----------
-    name
-        Its file name.
-    """
-    return _environment().get_template(name)
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(Status=Status, count_of=count_of)
-    environment.tests["mapping"] = lambda value: isinstance(value, Mapping)
-    return environment
-
-
-@cache
-def _asset(name: str) -> Any:
-    """A file of ours that goes into the page as it is."""
-    from markupsafe import Markup
-
-    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-@cache
-def _script() -> tuple[Any, str]:
-    """The script, and the content security policy that allows it and nothing else."""
-    script = _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    return script, policy
 
 
 def _positions(labelled: Any) -> dict[str, int]:
@@ -171,27 +113,31 @@ def _positions(labelled: Any) -> dict[str, int]:
 
 
 def _cards(assessment: Any, rows: list[view.Row], raised: list[view.FlagRow]) -> list[Card]:
-    thumbnails = _positions(assessment.thumbnails)
+    shown = _positions(assessment.thumbnails)
     histograms = _positions(assessment.histograms)
     tiles = _positions(assessment.tiles)
-    side = pictures.thumbnail_side(len(rows))
+    thumbnails = []
+    if shown and assessment.thumbnails[0].size:
+        thumbnails = pictures.thumbnails(list(assessment.thumbnails.values), _THUMBNAIL_BYTES)
+    side = maps.map_side(len(rows))
     cards = []
     for key, row in zip(view.links(assessment), rows, strict=True):
         short = row.link.name.short
-        picture, histogram = None, ""
-        if key in thumbnails:
-            picture = pictures.grey_png(assessment.thumbnails.values[thumbnails[key]], side)
-        if key in histograms:
-            histogram = pictures.histogram_svg(assessment, histograms[key])
+        flags = tuple(f for f in raised if f.link == row.link)
+        grid = None
+        if key in tiles:
+            grid = maps.channel_grid(assessment, tiles[key], short, flags, side)
         cards.append(
             Card(
                 row=row,
-                thumbnail=picture,
+                thumbnail=thumbnails[shown[key]] if thumbnails and key in shown else None,
                 thumbnail_alt=f"Thumbnail of channel {short}",
-                histogram=histogram,
+                histogram=(
+                    pictures.histogram_svg(assessment, histograms[key]) if key in histograms else ""
+                ),
                 histogram_alt=_histogram_alt(assessment, key, short),
-                maps=_heat_maps(assessment, tiles[key], short) if key in tiles else (),
-                flags=tuple(f for f in raised if f.link == row.link),
+                grid=grid,
+                flags=flags,
             )
         )
     return cards
@@ -203,35 +149,12 @@ def _histogram_alt(assessment: Any, key: str, short: str) -> str:
     return f"Histogram of channel {short}, values from {low} to {high}, logarithmic counts"
 
 
-def _heat_maps(assessment: Any, position: int, short: str) -> tuple[HeatMap, ...]:
-    found = []
-    if assessment.tiles.sizes.get("tile_y", 0) * assessment.tiles.sizes.get("tile_x", 0) == 1:
-        return ()  # a map of one square shows nothing that the table does not
-    for wanted in _MAPS:
-        if wanted.variable not in assessment.tiles.data_vars:
-            continue
-        _, values = plot.tile_map(assessment.tiles, wanted.variable, position)
-        small, _ = pictures.shrink(values, pictures.HEAT_MAP_SIDE, wanted.reduce)
-        if np.isnan(small).all():
-            alt = f"{wanted.title} by tile, channel {short}: not measurable"
-            found.append(HeatMap(wanted.title, None, "", "", alt))
-            continue
-        low = 0.0 if wanted.fraction else float(np.nanmin(small))
-        high = float(np.nanmax(small))
-        kind: Kind = "fraction" if wanted.fraction else "number"
-        bottom, top = format_value(low, kind), format_value(high, kind)
-        alt = f"{wanted.title} by tile, channel {short}: from {bottom} to {top}"
-        picture = pictures.heat_png(small, low, high)
-        found.append(HeatMap(wanted.title, picture, bottom, top, alt))
-    return tuple(found)
-
-
 @dataclass(frozen=True, slots=True)
 class _Objects:
     """The label image: its numbers, and where its objects lie."""
 
     facts: list[view.Fact]
-    density: HeatMap | None
+    grid: maps.Grid | None
 
 
 def _objects(assessment: Any) -> _Objects | None:
@@ -243,50 +166,19 @@ def _objects(assessment: Any) -> _Objects | None:
         text = format_value(assessment.summary.get(entry.key), entry.kind)
         if text != MISSING and entry.key != "fraction_fragmented":
             found.append(view.Fact(entry.label, text))
-    cells = assessment.tiles.get("cells")
-    if cells is None or cells.size < 2:
-        return _Objects(found, None)
-    small, _ = pictures.shrink(cells.values, pictures.HEAT_MAP_SIDE)
-    low, high = format_value(small.min()), format_value(small.max())
-    picture = pictures.heat_png(small, float(small.min()), float(small.max()))
-    alt = f"Objects by tile: from {low} to {high}"
-    return _Objects(found, HeatMap("Objects", picture, low, high, alt))
+    return _Objects(found, maps.object_grid(assessment))
 
 
-def _tile_note(assessment: Any) -> str:
-    sizes = assessment.tiles.sizes if assessment.tiles is not None else {}
-    if "tile_y" not in sizes or "tile_x" not in sizes:
-        return ""
-    tall, wide = sizes["tile_y"], sizes["tile_x"]
-    if tall * wide == 1:
-        return "The image is one tile, so there are no maps."
-    note = f"The image has {tall} \u00d7 {wide} tiles."
-    step = max(1, math.ceil(max(tall, wide) / pictures.HEAT_MAP_SIDE))
-    if step > 1:
-        note += f" One square of a map stands for {step} \u00d7 {step} of them."
-    return note
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """The correlation matrix: picture, its width and the least that can be read (CSS pixels)."""
-
-    uri: str
-    width: int
-    least: int
-    alt: str
-    pairs: list[view.Pair]
-
-
-def _matrix(assessment: Any) -> _Matrix | None:
-    """The correlation matrix; None for fewer than two channels."""
-    if assessment.correlation is None or assessment.correlation.sizes["c"] < 2:
-        return None
-    uri, width = pictures.correlation_svg(assessment, view.expected_pairs(assessment))
-    pairs = view.strongest_pairs(assessment)
-    count = assessment.correlation.sizes["c"]
-    alt = f"Correlation matrix of {count} channels; the strongest pairs are in the table"
-    return _Matrix(uri, width, 90 + 13 * count, alt, pairs)
+def _explained(assessment: Any, shown: list[Metric]) -> list[Metric]:
+    """The numbers that the page explains: columns, and what the sample and pairs are judged by."""
+    summary = assessment.summary if assessment.summary is not None else {}
+    found = [*shown]
+    found += [m for m in TISSUE if format_value(summary.get(m.key)) != MISSING]
+    if getattr(assessment, "objects", None) is not None:
+        found += OBJECTS
+    if assessment.correlation is not None and assessment.correlation.sizes["c"] > 1:
+        found.append(CORRELATION)
+    return found
 
 
 def _source(assessment: Any) -> list[view.Fact]:
@@ -295,16 +187,37 @@ def _source(assessment: Any) -> list[view.Fact]:
     found = []
     if origin.get("source"):
         found.append(view.Fact("Source", text_of(origin["source"])))
-    shape = origin.get("shape")
-    if isinstance(shape, list | tuple):
-        dims = origin.get("dims") or ()
-        sizes = " \u00d7 ".join(format_value(n, "count") for n in shape)
-        labels = " ".join(text_of(d) for d in dims)
-        found.append(view.Fact("Size", f"{sizes} ({labels})" if labels else sizes))
+    sizes = origin.get("sizes")
+    if isinstance(sizes, Mapping) and sizes:
+        names = [d for d in ("t", "c", "z", "y", "x") if d in sizes]
+        counts = " \u00d7 ".join(format_value(sizes[d], "count") for d in names)
+        found.append(view.Fact("Size", f"{counts} ({' '.join(names)})"))
     for key, label in (("dtype", "Type"), ("created", "Assessed"), ("version", "gigaqc")):
         if origin.get(key):
             found.append(view.Fact(label, text_of(origin[key])))
     return found
+
+
+def _origin(assessment: Any) -> list[view.Fact]:
+    """How the numbers came about, as far as a reader asks at once."""
+    origin = assessment.provenance or {}
+    parameters = origin.get("parameters")
+    parameters = parameters if isinstance(parameters, Mapping) else {}
+    reads = origin.get("reads")
+    if isinstance(reads, int | float):
+        reads = f"{format_value(reads)} of each chunk"
+        if parameters.get("tissue"):
+            reads += ", one more of the tissue channel"
+    told = (
+        ("gigaqc", origin.get("version")),
+        ("Rules", origin.get("rules")),
+        ("Tile", parameters.get("tile") and f"{parameters['tile']} pixels a side"),
+        ("Reads", reads),
+        ("Bytes read", origin.get("bytes_read") and format_bytes(origin["bytes_read"])),
+        ("Time", "seconds" in origin and f"{format_value(origin['seconds'])} s"),
+        ("Exactness", origin.get("exact")),
+    )
+    return [view.Fact(label, text_of(v)) for label, v in told if isinstance(v, str) and v]
 
 
 def tree(value: Any, key: str = "", level: int = 0) -> Any:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ import numpy as np
 
 from gigaqc import plot
 
-THUMBNAIL_SIDE = 256
-HEAT_MAP_SIDE = 64
-_CHANNELS_AT_FULL_SIZE = 40  # beyond it thumbnails shrink, so that the page keeps its size
+_THUMBNAIL_SIDE, _LEAST_SIDE = 256, 48
+_PAPER_DPI = 130
+_RASTER_DPI = 120  # of what is drawn as points in an SVG
 
 # Colours that a figure is drawn in and that its SVG then replaces by a variable, which follows the
 # reader's light or dark theme.
@@ -35,12 +34,6 @@ class Picture:
 
     uri: str
     width: float
-
-
-def thumbnail_side(channels: int) -> int:
-    """Longest side of a thumbnail, in pixels, for a page of so many channels."""
-    shrink = math.sqrt(min(1.0, _CHANNELS_AT_FULL_SIZE / max(channels, 1)))
-    return max(64, int(THUMBNAIL_SIDE * shrink))
 
 
 def shrink(
@@ -62,6 +55,25 @@ def shrink(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # squares without a value stay NaN
         return reduce(blocks, axis=-1), step
+
+
+def thumbnails(stack: Sequence[Any], most: int) -> list[Picture]:
+    """Thumbnails of all channels, as large as a number of bytes allows.
+
+    Parameters
+    ----------
+    stack
+        A picture (y, x) for each channel.
+    most
+        Bytes that the data URIs may take together.
+    """
+    side = _THUMBNAIL_SIDE
+    while True:
+        made = [grey_png(values, side) for values in stack]
+        total = sum(len(picture.uri) for picture in made)
+        if total <= most or side <= _LEAST_SIDE:
+            return made
+        side = max(_LEAST_SIDE, int(0.95 * side * math.sqrt(most / total)))
 
 
 def grey_png(values: Any, side: int) -> Picture:
@@ -117,16 +129,45 @@ def histogram_svg(assessment: Any, position: int) -> str:
         return _svg_uri(_svg_text(figure))
 
 
-def correlation_svg(assessment: Any, expected: Iterable[tuple[str, str]]) -> tuple[str, int]:
-    """The correlation matrix, and the width in CSS pixels that it was drawn for."""
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure as a data URI, its width in CSS pixels, and where its axes lie, in percent of it."""
+
+    uri: str
+    width: int
+    left: float
+    top: float
+    across: float
+    down: float
+
+
+def correlation_svg(assessment: Any, expected: Iterable[tuple[str, str]]) -> Plot:
+    """The correlation matrix; squares are as large as names that can be read need."""
     count = assessment.correlation.sizes["c"]
-    side = float(np.clip(2.6 + 0.22 * count, 3.6, 11.5))
-    with _figure(side + 0.9, side) as figure:
-        ax = plot.correlation(assessment, ax=figure.add_subplot(), expected=expected)
+    side = float(np.clip(0.17 * count, 2.6, 12.0))
+    longest = max(len(plot.printable(n, 24)) for n in assessment.correlation.coords["c"].values)
+    size = float(np.clip(300 / count, 7.0, 9.5))
+    names = 0.14 + 0.68 * size / 72 * max(longest, 3)
+    width, height = names + side + 1.15, side + names + 0.1
+    with _figure(width, height) as figure:
+        # A fixed place for the axes: the page lays its pointer over it.
+        axes = figure.add_axes((names / width, names / height, side / width, side / height))
+        ax = plot.correlation(assessment, ax=axes, expected=expected, bar=False)
+        ax.tick_params(labelsize=size)
         ax.spines[:].set_visible(False)
-        text = _svg_text(figure, bbox_inches="tight")
-        points = re.search(r'width="([0-9.]+)pt"', text)
-        return _svg_uri(text), round(float(points[1]) * 96 / 72) if points else round(96 * side)
+        bar = figure.add_axes(
+            ((names + side + 0.2) / width, (names + 0.1 * side) / height, 0.13 / width,
+             0.8 * side / height)
+        )  # fmt: skip
+        scale = figure.colorbar(ax.images[0], cax=bar, label="Pearson correlation")
+        scale.solids.set_rasterized(True)
+        scale.outline.set_visible(False)
+        place = ax.get_position()
+        return Plot(
+            _svg_uri(_svg_text(figure)),
+            round(96 * width),
+            *(round(100 * v, 3) for v in (place.x0, 1 - place.y1, place.width, place.height)),
+        )
 
 
 @contextmanager
@@ -154,10 +195,44 @@ def _figure(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width, height), facecolor="none")
 
 
+@contextmanager
+def paper(width: float, height: float) -> Iterator[Any]:
+    """A figure on white, which is the same in any theme; of the size given in inches."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with warnings.catch_warnings(), rc_context({"font.size": 9, "axes.titlesize": 9}):
+        warnings.filterwarnings("ignore", message=".*missing from .*font", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support.*")
+        yield Figure(figsize=(width, height), facecolor="white", layout="constrained")
+
+
+def paper_uri(figure: Any, *, photograph: bool = False) -> str:
+    """A figure from `paper` as a PNG, or, of what is no drawing, as a WebP of good quality."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_PAPER_DPI)
+    drawn = Image.open(stream).convert("RGB")
+    if photograph:
+        stream = io.BytesIO()
+        drawn.save(stream, "WEBP", quality=82, method=6)
+        return _uri("image/webp", stream.getvalue())
+    return _png(drawn.quantize(256, dither=Image.Dither.NONE)).uri
+
+
+def themed_svg(draw: Callable[[Any], Any], width: float, height: float) -> str:
+    """A figure whose text follows the reader's theme; `draw` gets its axes."""
+    with _figure(width, height) as figure:
+        figure.set_layout_engine("constrained")
+        draw(figure.add_subplot())
+        return _svg_uri(_svg_text(figure))
+
+
 def _svg_text(figure: Any, **options: Any) -> str:
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(stream, format="svg", metadata=nothing, **options)
+    figure.savefig(stream, format="svg", metadata=nothing, dpi=_RASTER_DPI, **options)
     return stream.getvalue()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gigaqc.plot import printable
-from gigaqc.report.glossary import METRICS, SUMMARY_LABELS, Metric, metric
+from gigaqc.report.glossary import METRICS, SUMMARY_LABELS, Metric, cure_of, metric, without_cure
 from gigaqc.report.words import (
     MISSING,
     Name,
@@ -27,6 +27,8 @@ from gigaqc.report.words import (
 _REASONS_SHOWN = 6
 _NAMES_SHOWN = 8
 _FACT_LENGTH = 20
+_WHOLE = ("image", "sample")  # scopes of flags that are about all of it
+_UNEXPECTED = 0.7  # as in gq.unexpected_correlations and gq.pl.correlation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Reason:
     status: Status
     title: str
     text: str
+    cure: str
+    measured: str
     channels: tuple[Link, ...]
     more: int
 
@@ -88,8 +92,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class FlagRow:
-    """One verdict on one number."""
+    """One verdict on one number: what it says (empty where it passed), and what to do."""
 
+    key: str
     status: Status
     scope: str
     link: Link
@@ -97,15 +102,37 @@ class FlagRow:
     value: str
     measured: bool
     limit: str
-    reason: str
+    text: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlagGroup:
+    """Flags that say the same of several channels."""
+
+    status: Status
+    metric: str
+    text: str
+    cure: str
+    rows: tuple[FlagRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A button above a table: rows of these severities, or all where there are none."""
+
+    label: str
+    count: int
+    severities: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a number is computed, and the limits it was judged by."""
+    """How a number is computed, the limits it was judged by, and what to do beyond them."""
 
     metric: Metric
     limits: str
+    cure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +142,7 @@ class Pair:
     first: Link
     second: Link
     text: str
-    expected: bool
+    note: str
 
 
 def links(assessment: Any) -> dict[str, Link]:
@@ -177,13 +204,39 @@ def _reason(
     status: Status, key: str, flags: Sequence[Mapping[str, Any]], known: Mapping[str, Link]
 ) -> Reason:
     named = list(dict.fromkeys(str(f["name"]) for f in flags if not is_missing(f["name"])))
-    named = [n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) != "image"]
+    named = [
+        n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) not in _WHOLE
+    ]
     shown = tuple(known.get(n, Link(name_of(n), "")) for n in named[:_NAMES_SHOWN])
-    texts = [text_of(f.get("reason")) for f in flags if not is_missing(f.get("reason"))]
+    texts = [t for f in flags if (t := _found(key, f))]
     text = texts[0] if texts else ""
     if len(set(texts)) > 1:
         text = f"For example: {text}"
-    return Reason(status, metric(key).label, text, shown, max(0, len(named) - _NAMES_SHOWN))
+    cure = cure_of(key) if any(_says_cure(key, f) for f in flags) else ""
+    more = max(0, len(named) - _NAMES_SHOWN)
+    return Reason(status, metric(key).label, text, cure, _measured(key, flags), shown, more)
+
+
+def _found(key: str, flag: Mapping[str, Any]) -> str:
+    reason = flag.get("reason")
+    return "" if is_missing(reason) else without_cure(key, str(reason))
+
+
+def _says_cure(key: str, flag: Mapping[str, Any]) -> bool:
+    return bool(cure_of(key)) and str(flag.get("reason")).endswith(cure_of(key))
+
+
+def _measured(key: str, flags: Sequence[Mapping[str, Any]]) -> str:
+    """The values and the limits that flags were held against, as ranges."""
+    kind = metric(key).kind
+    parts = []
+    for word, column in (("measured", "value"), ("limit", "limit")):
+        numbers = [n for f in flags if not np.isnan(n := as_number(f[column]))]
+        if not numbers:
+            return ""
+        ends = dict.fromkeys(format_value(n, kind) for n in (min(numbers), max(numbers)))
+        parts.append(f"{word} {' to '.join(ends)}")
+    return ", ".join(parts)
 
 
 def _flags(assessment: Any) -> list[dict[str, Any]]:
@@ -203,6 +256,7 @@ def flag_rows(assessment: Any) -> tuple[list[FlagRow], list[FlagRow]]:
         name = "" if is_missing(flag["name"]) else str(flag["name"])
         rows.append(
             FlagRow(
+                key=entry.key,
                 status=status_of(flag["status"]),
                 scope="" if is_missing(flag["scope"]) else text_of(flag["scope"]),
                 link=known.get(name, Link(name_of(name) if name else Name("", ""), "")),
@@ -210,12 +264,34 @@ def flag_rows(assessment: Any) -> tuple[list[FlagRow], list[FlagRow]]:
                 value=format_value(flag["value"], entry.kind),
                 measured=not is_missing(flag["value"]),
                 limit=format_value(flag["limit"], entry.kind),
-                reason="" if is_missing(flag["reason"]) else text_of(flag["reason"]),
+                text=_found(entry.key, flag),
+                cure=cure_of(entry.key) if _says_cure(entry.key, flag) else "",
             )
         )
     rows.sort(key=lambda r: -r.status.severity)
     raised = [r for r in rows if r.status in (Status.WARN, Status.FAIL)]
     return raised, [r for r in rows if r.status not in (Status.WARN, Status.FAIL)]
+
+
+def flag_groups(rows: Sequence[FlagRow]) -> list[FlagGroup]:
+    """Flags that say the same, together, in the order in which they come."""
+    found: dict[tuple[Status, str, str, str], list[FlagRow]] = {}
+    for row in rows:
+        found.setdefault((row.status, row.metric, row.text, row.cure), []).append(row)
+    return [FlagGroup(*key, tuple(members)) for key, members in found.items()]
+
+
+def choices(statuses: Sequence[Status]) -> list[Choice]:
+    """Buttons above the table of channels; those that would show all or nothing are left out."""
+    flagged = sum(s in (Status.WARN, Status.FAIL) for s in statuses)
+    failed = sum(s is Status.FAIL for s in statuses)
+    severe = f"{Status.WARN.severity} {Status.FAIL.severity}"
+    found = [Choice("All", len(statuses), "")]
+    if 0 < flagged < len(statuses):
+        found.append(Choice("Flagged", flagged, severe))
+    if 0 < failed < len(statuses) and failed != flagged:
+        found.append(Choice("Failed", failed, str(Status.FAIL.severity)))
+    return found if len(found) > 1 else []
 
 
 def columns(assessment: Any) -> list[Metric]:
@@ -263,7 +339,7 @@ def facts(assessment: Any) -> list[Fact]:
     for key, (label, kind) in SUMMARY_LABELS.items():
         value = summary.get(key)
         text = printable(format_value(value, kind), _FACT_LENGTH)
-        if text != MISSING:
+        if text != MISSING and not np.isinf(as_number(value)):
             found.append(Fact(label, text))
     return found
 
@@ -276,7 +352,11 @@ def explanations(assessment: Any, shown: Sequence[Metric]) -> list[Explanation]:
         text = format_value(flag["limit"], metric(key).kind)
         if text != MISSING:
             limits.setdefault(key, {})[text] = None
-    return [Explanation(m, ", ".join(list(limits.get(m.key, {}))[:4])) for m in shown if m.what]
+    return [
+        Explanation(m, ", ".join(list(limits.get(m.key, {}))[:4]), cure_of(m.key))
+        for m in shown
+        if m.what
+    ]
 
 
 def expected_pairs(assessment: Any) -> list[tuple[str, str]]:
@@ -304,7 +384,13 @@ def strongest_pairs(assessment: Any, most: int = 10) -> list[Pair]:
             known.get(names[i], Link(name_of(names[i]), "")),
             known.get(names[j], Link(name_of(names[j]), "")),
             text=f"{values[i, j]:z.2f}".replace("-", "\u2212"),
-            expected=frozenset((names[i], names[j])) in expected,
+            note=_pair_note(values[i, j], frozenset((names[i], names[j])) in expected),
         )
         for i, j in zip(first[order], second[order], strict=True)
     ]
+
+
+def _pair_note(r: float, expected: bool) -> str:
+    if expected:
+        return "expected"
+    return "unexpected" if r > _UNEXPECTED else ""

@@ -24,21 +24,26 @@ class Status(StrEnum):
     WARN = "WARN"
     FAIL = "FAIL"
     NONE = "NONE"
+    ERROR = "ERROR"
 
     @property
     def sign(self) -> str:
         """A character that tells the verdicts apart without colour."""
-        return {"PASS": "\u2713", "WARN": "!", "FAIL": "\u2715", "NONE": "?"}[self.value]
+        signs = {"PASS": "\u2713", "WARN": "!", "FAIL": "\u2715", "NONE": "?", "ERROR": "\u2298"}
+        return signs[self.value]
 
     @property
     def word(self) -> str:
         """The verdict as it is written on the page."""
-        return {"PASS": "Pass", "WARN": "Warning", "FAIL": "Fail", "NONE": "Not judged"}[self.value]
+        return {
+            "PASS": "Pass", "WARN": "Warning", "FAIL": "Fail", "NONE": "Not judged",
+            "ERROR": "Not measured",
+        }[self.value]  # fmt: skip
 
     @property
     def severity(self) -> int:
         """Larger is worse; what was not judged counts as less than a pass."""
-        return ("NONE", "PASS", "WARN", "FAIL").index(self.value)
+        return ("NONE", "PASS", "WARN", "FAIL", "ERROR").index(self.value)
 
 
 def status_of(value: Any) -> Status:

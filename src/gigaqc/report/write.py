@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import uuid
-from pathlib import Path
 from typing import BinaryIO
 
 from gigaqc.errors import WriteError
+from gigaqc.io.staging import local_path
 
 _CURES = {
     errno.ENOSPC: "the disk is full: free some space or write to another folder",
@@ -41,11 +41,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     WriteError
         When it cannot be written; the message names the path and the cure, and nothing is left.
     """
-    target = Path(path)
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """The same for bytes."""
+    target = local_path(path)
     sibling = target.parent / f".gigaqc-{uuid.uuid4().hex}.tmp"
     try:
         with open(sibling, "xb") as stream:
-            _write(stream, text.encode("utf-8", "replace"))
+            _write(stream, content)
         os.replace(sibling, target)
     except BaseException as error:
         with contextlib.suppress(OSError):

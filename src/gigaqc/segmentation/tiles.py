@@ -21,6 +21,7 @@ import numpy as np
 from gigaqc.errors import SegmentationError
 from gigaqc.kernels.stitching import first_pixels, number_labels, same_objects
 from gigaqc.mapping import Halo
+from gigaqc.scratch import explained
 
 NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Right, and the three below: each pair of neighbours once."""
@@ -162,6 +163,8 @@ def _laid_down(folder: Path, where: Where, first: np.ndarray, packed: bytes) -> 
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(partial, first=first, labels=np.frombuffer(packed, "u1"))
         os.replace(partial, path)
+    except OSError as error:
+        raise explained(error, folder.parent) from error
     finally:
         partial.unlink(missing_ok=True)
     return path

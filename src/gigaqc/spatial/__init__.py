@@ -4,11 +4,15 @@ Each returns the ``SpatialData`` that it was given. Results are written to the s
 chunk by chunk and complete or absent; without a store they are lazy elements in memory.
 """
 
+from gigaqc.spatial.assess import assess
+from gigaqc.spatial.images import add_images
 from gigaqc.spatial.noise import gain_map, isnr_map, tsnr_map
 from gigaqc.spatial.nuclei import segment_nuclei
 from gigaqc.spatial.pixels import cluster_pixels, pixel_clustering_preprocess
 
 __all__ = [
+    "add_images",
+    "assess",
     "cluster_pixels",
     "gain_map",
     "isnr_map",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import xarray as xr
 
-from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, WriteError
+from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
 from gigaqc.io.staging import staged
-from gigaqc.io.write import checked_factors, settled_together, write_levels
+from gigaqc.io.write import checked_factors, coarser, settled_together, write_levels
+from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _RASTER_FORMAT = "0.3"  # of spatialdata's raster elements in zarr 3
 _OME = "0.5-dev-spatialdata"
-_KINDS = ("images", "labels", "shapes", "points", "tables")
 
 Layers = str | Sequence[str]
 Chunks = int | Sequence[int] | None
@@ -73,16 +74,6 @@ def note(sdata: SpatialData, about: Mapping[str, Any]) -> None:
         sdata.write_attrs()
 
 
-def _spatialdata() -> Any:
-    try:
-        import spatialdata
-    except ImportError as error:
-        raise MissingDependencyError(
-            "spatialdata: is not installed; pip install 'gigaqc[spatial]'."
-        ) from error
-    return spatialdata
-
-
 def names_of(img_layer: Layers, output_layer: Layers) -> tuple[list[str], list[str]]:
     """Names of image elements, and as many of the elements that are made of them."""
     layers = listed_names("img_layer", img_layer)
@@ -106,69 +97,17 @@ def listed_names(argument: str, given: Any) -> list[str]:
     return names
 
 
-def images_of(sdata: SpatialData, layers: Sequence[str]) -> list[xr.DataArray]:
+def images_of(
+    sdata: SpatialData, layers: Sequence[str], argument: str = "img_layer"
+) -> list[xr.DataArray]:
     """The image elements of these names, at full resolution."""
-    there = listed(list(sdata.images)) or "none"
-    for layer in layers:
-        for kind in _KINDS[1:]:
-            if layer in getattr(sdata, kind):
-                raise ElementError(
-                    f"img_layer: {layer!r} is in {kind} and no image; the images are {there}."
-                )
-        if layer not in sdata.images:
-            raise ElementError(f"img_layer: no image is named {layer!r}; there are {there}.")
+    check_images(sdata, layers, argument)
     return [as_image(sdata.images[layer]) for layer in layers]
 
 
 def check_outputs(sdata: SpatialData, outputs: Sequence[str], kind: str, overwrite: bool) -> None:
     """Refuse what could not be written, before anything is computed."""
-    held = set(_held(sdata))
-    for output in outputs:
-        if not output.strip(".") or any(not (ch.isalnum() or ch in "_-.") for ch in output):
-            raise ParameterError(
-                f"output_layer: got {output!r}; use letters, digits, '_', '-' and '.' only."
-            )
-        if output.startswith((".", "__")):
-            raise ParameterError(f"output_layer: got {output!r}; begin with a letter or a digit.")
-        for place, name in sorted(held - {(kind, output)}):
-            if name.lower() == output.lower():
-                raise WriteError(
-                    f"output_layer: got {output!r}, but {place} has {name!r} already; choose "
-                    "another name."
-                )
-        if (kind, output) in held and not overwrite:
-            raise WriteError(
-                f"output_layer: {output!r} exists; pass overwrite=True to replace it, or choose "
-                "another name."
-            )
-    if sdata.is_backed():
-        _check_store(Path(str(sdata.path)))
-
-
-def _held(sdata: SpatialData) -> Iterator[tuple[str, str]]:
-    """Kind and name of each element, in memory or in the store."""
-    for kind in _KINDS:
-        yield from ((kind, name) for name in getattr(sdata, kind))
-        if sdata.is_backed():
-            folders = (Path(str(sdata.path)) / kind).glob("[!.]*/")
-            yield from ((kind, folder.name) for folder in folders)
-
-
-def _check_store(store: Path) -> None:
-    if not (store / "zarr.json").is_file():
-        raise WriteError(
-            f"sdata: its store {str(store)!r} is no local folder of zarr 3; write it anew with "
-            "sdata.write(path), then prepare that."
-        )
-    if not os.access(store, os.W_OK):
-        raise WriteError(f"sdata: no permission to write into {str(store)!r}; change its mode.")
-
-
-def transformations_of(sdata: SpatialData, layer: str) -> dict[str, Any]:
-    """Where an image lies, by coordinate system."""
-    from spatialdata.transformations import get_transformation
-
-    return dict(get_transformation(sdata.images[layer], get_all=True))
+    check_free(sdata, [(kind, output) for output in outputs], overwrite, "output_layer")
 
 
 def add(
@@ -185,18 +124,31 @@ def add(
         store = Path(str(sdata.path))
         _write(store, kind, names, images, form.factors, systems)
         sdata.write_consolidated_metadata()
-        written = _spatialdata().read_zarr(store, selection=(kind,), on_bad_files="warn")
+        with _without_parents():
+            written = spatialdata_module().read_zarr(store, selection=(kind,), on_bad_files="warn")
         elements = [written[name] for name in names]
     else:
         elements = [
             _parsed(kind, image, form.factors, system)
             for image, system in zip(images, systems, strict=True)
         ]
-    held = getattr(sdata, kind)
-    for name, element in zip(names, elements, strict=True):
-        if name in held:
-            del held[name]
-        held[name] = element
+    put(sdata, kind, dict(zip(names, elements, strict=True)))
+
+
+@contextlib.contextmanager
+def _without_parents() -> Iterator[None]:
+    """Labels of spatialdata have no image that they lie in, which ome-zarr warns of for each."""
+    said = "no parent found"
+    logger = logging.getLogger("ome_zarr.reader")
+
+    def kept(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(said)
+
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)
 
 
 def _parsed(
@@ -211,8 +163,14 @@ def _parsed(
     if kind == "images":
         options["c_coords"] = channel_names(image)
     if factors:
-        options["scale_factors"] = list(factors)
-    return model.parse(image.data, **options)
+        options["scale_factors"] = [{"y": factor, "x": factor} for factor in factors]
+    element = model.parse(image.data, **options)
+    # Which pixels spatialdata makes the coarser levels of changes with its release.
+    level = image.data
+    for k, factor in enumerate(factors, start=1):
+        level = coarser(level, factor, labels=kind == "labels")
+        element[f"scale{k}"]["image"].data = level
+    return element
 
 
 def _write(
@@ -266,7 +224,7 @@ def _attributes(
         "axes": [{"name": d, "type": "channel" if d == "c" else "space"} for d in dims],
         "datasets": datasets,
         "coordinateTransformations": [
-            _as_ngff(t, dims, system) for system, t in transformations.items()
+            as_ngff(t, dims, system) for system, t in transformations.items()
         ],
     }
     ome: dict[str, Any] = {"version": _OME, "multiscales": [multiscale]}
@@ -275,11 +233,3 @@ def _attributes(
     else:
         ome["image-label"] = {"version": "0.5"}
     return {"ome": ome, "spatialdata_attrs": {"version": _RASTER_FORMAT}}
-
-
-def _as_ngff(transformation: Any, dims: Sequence[str], system: str) -> dict[str, Any]:
-    axes = tuple(dims)
-    written = transformation.to_ngff(
-        input_axes=axes, output_axes=axes, unit="unit", output_coordinate_system_name=system
-    )
-    return dict(written.to_dict())

@@ -15,6 +15,7 @@ from gigaqc import noise
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_names, check_same_channels
 from gigaqc.io.together import kept, settled_with
+from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
     Form,
@@ -25,7 +26,6 @@ from gigaqc.spatial.elements import (
     images_of,
     listed_names,
     note,
-    transformations_of,
 )
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gigaqc import segmentation
+from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
     Form,
@@ -18,7 +19,6 @@ from gigaqc.spatial.elements import (
     images_of,
     names_of,
     note,
-    transformations_of,
 )
 
 if TYPE_CHECKING:

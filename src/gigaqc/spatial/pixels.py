@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from gigaqc import clusters, preprocess
+from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
     Form,
@@ -16,7 +17,6 @@ from gigaqc.spatial.elements import (
     images_of,
     names_of,
     note,
-    transformations_of,
 )
 
 if TYPE_CHECKING:

@@ -12,16 +12,20 @@ from gigaqc.testing.phantoms import (
     defocused,
     gaussian,
     hot_pixels,
+    nuclei,
     poisson,
     spilled,
     striped,
     tissue,
 )
 from gigaqc.testing.processes import PeakMemory, forbid_compute, peak_memory
+from gigaqc.testing.servers import Fault, FaultyServer
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads, sparse_store
 
 __all__ = [
     "CountingStore",
+    "Fault",
+    "FaultyServer",
     "PeakMemory",
     "Phantom",
     "Truth",
@@ -32,6 +36,7 @@ __all__ = [
     "forbid_compute",
     "gaussian",
     "hot_pixels",
+    "nuclei",
     "peak_memory",
     "poisson",
     "reset_reads",

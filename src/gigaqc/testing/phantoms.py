@@ -1,9 +1,9 @@
 """Phantoms: images of which the right answer is known.
 
-A phantom starts as `poisson`, `gaussian` or `tissue`. What happens in the specimen or the optics
-(`striped`, `defocused`) changes the expected image and draws the noise again; what happens in the
-detector (`hot_pixels`, `clipped`, `dead_block`) or between channels (`spilled`) changes the pixels.
-So optics come first:
+A phantom starts as `poisson`, `gaussian`, `tissue` or `nuclei`. What happens in the specimen or the
+optics (`striped`, `defocused`) changes the expected image and draws the noise again; what happens
+in the detector (`hot_pixels`, `clipped`, `dead_block`) or between channels (`spilled`) changes the
+pixels. So optics come first:
 
 >>> phantom = hot_pixels(striped(tissue((256, 256)), amplitude=4), count=20, excess=300)
 >>> pixels, truth = phantom
@@ -36,6 +36,8 @@ class Truth:
         Standard deviation of Gaussian noise; None means Poisson noise of `expected`.
     tissue
         Mask of the tissue.
+    labels
+        Label image of the nuclei, int32; its maximum is their number.
     row_offsets, column_offsets
         What striping added to each row or column, in grey levels.
     defocused
@@ -53,6 +55,7 @@ class Truth:
     expected: NDArray[np.float64]
     noise_std: float | None = None
     tissue: NDArray[np.bool_] | None = None
+    labels: NDArray[np.int32] | None = None
     row_offsets: NDArray[np.float64] | None = None
     column_offsets: NDArray[np.float64] | None = None
     defocused: tuple[slice, slice] | None = None
@@ -122,6 +125,65 @@ def tissue(
     texture = np.exp(0.5 * _smooth_noise(rng, shape, grain))
     texture *= mean / texture[inside].mean()
     return _expose(Truth(np.where(inside, texture, background), tissue=inside), dtype, seed)
+
+
+def nuclei(
+    shape: Shape,
+    *,
+    diameter: float = 12.0,
+    spacing: int = 20,
+    filled: float = 0.8,
+    mean: float = 200.0,
+    background: float = 10.0,
+    dtype: DTypeLike = np.uint16,
+    seed: int = 0,
+) -> Phantom:
+    """Ellipses that do not touch, of different size, place and brightness, under Poisson noise.
+
+    Parameters
+    ----------
+    diameter
+        Mean axis of the ellipses, in pixels; axes are 0.8 to 1.2 times that.
+    spacing
+        Side of the square cells that each hold one nucleus or none, in pixels; at least
+        ``1.2 * diameter + 2``. Where `shape` is a multiple of it, copies of the phantom can be put
+        side by side, and no nucleus is cut or touches another.
+    filled
+        Part of the cells with a nucleus, 0 to 1.
+    mean, background
+        Expected value at the middle of a nucleus, on average, and outside.
+
+    Returns
+    -------
+    Phantom
+        ``truth.labels`` numbers the nuclei.
+    """
+    if not (0 < filled <= 1 and diameter > 0 and spacing >= 1.2 * diameter + 2):
+        raise ParameterError(
+            f"filled, diameter, spacing: got {filled}, {diameter}, {spacing}; pass a fraction "
+            "above 0, at most 1, and a spacing of at least 1.2 times the diameter and 2 pixels."
+        )
+    rng = np.random.default_rng([seed, 4])
+    cells = tuple(-(-n // spacing) for n in shape)
+    axes = diameter / 2 * rng.uniform(0.8, 1.2, (2, *cells))
+    slack = spacing / 2 - 1 - axes.max(axis=0)
+    centre = (spacing - 1) / 2 + rng.uniform(-1, 1, (2, *cells)) * slack
+    angle = rng.uniform(0, np.pi, cells)
+    bright = mean * np.exp(0.2 * rng.standard_normal(cells))
+    bright[rng.permutation(bright.size).reshape(cells) >= round(filled * bright.size)] = 0
+    (row, y), (column, x) = (np.divmod(np.arange(n), spacing) for n in shape)
+    cell = np.ix_(row, column)
+    dy, dx = y[:, None] - centre[0][cell], x[None, :] - centre[1][cell]
+    cos, sin = np.cos(angle)[cell], np.sin(angle)[cell]
+    away = ((dy * cos + dx * sin) / axes[0][cell]) ** 2
+    away += ((dx * cos - dy * sin) / axes[1][cell]) ** 2
+    inside = (away < 1) & (bright[cell] > 0)
+    expected = background + np.where(inside, bright[cell] * (1 - 0.3 * away), 0)
+    number = np.arange(bright.size).reshape(cells)[cell]
+    ids = np.unique(number[inside], return_inverse=True)[1] + 1
+    labels = np.zeros(shape, "i4")
+    labels[inside] = ids
+    return _expose(Truth(expected, labels=labels), dtype, seed)
 
 
 def striped(phantom: Phantom, amplitude: float, *, axis: str = "y", seed: int = 0) -> Phantom:

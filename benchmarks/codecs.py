@@ -1,0 +1,191 @@
+"""How should an image be stored so that it reads fast? Codecs, chunk sides, shards, pipelines.
+
+    python benchmarks/codecs.py [--side 4096] [--channels 4] [--runs 5] [--store FOLDER]
+    python benchmarks/codecs.py --assess       # what `assess` costs over reading, by codec and data
+
+Every store is read whole by two threads, in blocks of 2048 x 2048 of a channel that are thrown
+away: by zarr-python's own pipeline, by that of `zarrs` where it is installed, and by gigaqc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+from _measure import in_turn, ratio
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+import gigaqc as gq
+from gigaqc.io.direct import direct
+
+CODECS: Mapping[str, Any] = {
+    "none": None,
+    "zstd": ZstdCodec(level=0),  # what zarr takes when nothing is said
+    "blosc lz4 bits": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+    "blosc zstd bits": BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
+    "gzip": GzipCodec(level=5),
+}
+BLOCK = 2048
+
+
+def fluorescence(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Structure of a few hundred counts with photon noise."""
+    from scipy.ndimage import gaussian_filter
+
+    base = gaussian_filter(rng.random((side, side)), 6)
+    base = (base - base.min()) / (base.max() - base.min())
+    return rng.poisson(100 + 300 * base).astype("u2")
+
+
+DATA: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "fluorescence": fluorescence,
+    "sparse counts": lambda rng, side: rng.poisson(0.05, (side, side)).astype("u2"),
+    "noise of 16 bits": lambda rng, side: rng.integers(0, 1 << 16, (side, side), dtype="u2"),
+    "8 bits": lambda rng, side: (fluorescence(rng, side) >> 1).astype("u1"),
+}
+
+
+def stored(
+    path: Path, side: int, channels: int, chunk: int, codec: str, data: str, shard: int | None
+) -> zarr.Array:
+    """An image of one codec; the same 2048 x 2048 pixels repeat, which no codec sees."""
+    if path.exists():
+        return zarr.open_array(path, mode="r")
+    pixels = DATA[data](np.random.default_rng(0), BLOCK)
+    array = zarr.create_array(
+        path, shape=(channels, side, side), chunks=(1, chunk, chunk), dtype=pixels.dtype,
+        shards=None if shard is None else (1, shard, shard), compressors=CODECS[codec],
+        config={"write_empty_chunks": True},
+    )  # fmt: skip
+    for c, y, x in itertools.product(range(channels), range(0, side, BLOCK), range(0, side, BLOCK)):
+        array[c, y : y + BLOCK, x : x + BLOCK] = np.roll(pixels, 7 * c, axis=0)[
+            : side - y, : side - x
+        ]
+    return zarr.open_array(path, mode="r")
+
+
+def read_whole(array: Any, threads: int) -> None:
+    """Read and decode every chunk, in blocks."""
+    channels, height, width = array.shape
+    blocks = itertools.product(range(channels), range(0, height, BLOCK), range(0, width, BLOCK))
+
+    def read(block: tuple[int, int, int]) -> None:
+        c, y, x = block
+        key = (
+            slice(c, c + 1),
+            slice(y, min(y + BLOCK, height)),
+            slice(x, min(x + BLOCK, width)),
+        )
+        assert array[key].shape[0] == 1
+
+    with ThreadPool(threads) as pool:
+        pool.map(read, blocks, chunksize=1)
+
+
+def by_zarrs(path: Path) -> zarr.Array:
+    """The array with the pipeline of zarrs, one thread a call as the others have."""
+    with zarr.config.set(
+        {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+    ):
+        return zarr.open_array(path, mode="r")
+
+
+def pipelines(path: Path, array: zarr.Array, threads: int) -> dict[str, Callable[[], None]]:
+    """What is compared."""
+    found = {"zarr": lambda: read_whole(array, threads)}
+    if find_spec("zarrs") is not None:
+        rust = by_zarrs(path)
+        found["zarrs"] = lambda: read_whole(rust, threads)
+    ours = direct(array)
+    found["gigaqc"] = lambda: read_whole(ours, threads)
+    return found
+
+
+def cases() -> Iterator[tuple[str, int, int | None]]:
+    """Codec, side of a chunk, side of a shard."""
+    yield from ((codec, 1024, None) for codec in CODECS)
+    yield from (("blosc lz4 bits", chunk, None) for chunk in (256, 512, 2048))
+    yield from (("zstd", chunk, None) for chunk in (256, 512, 2048))
+    for codec in ("blosc lz4 bits", "zstd"):
+        yield from ((codec, chunk, 2048) for chunk in (256, 512, 1024))
+
+
+def compare_reading(folder: Path, options: argparse.Namespace) -> None:
+    """Print the time of each store and pipeline, and ratios to gigaqc's in the same round."""
+    print(f"{options.channels} x {options.side} x {options.side} uint16, {options.runs} rounds")
+    print("| codec | chunk | shard | bytes a pixel | GB/s, gigaqc | zarr | zarrs |")
+    print("|---|---|---|---|---|---|---|")
+    for codec, chunk, shard in cases():
+        path = folder / f"{codec}-{chunk}-{shard}.zarr"
+        array = stored(path, options.side, options.channels, chunk, codec, "fluorescence", shard)
+        seconds = in_turn(pipelines(path, array, options.threads), options.runs)
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
+        speed = array.nbytes / 1e9 / statistics.median(seconds["gigaqc"])
+        others = [
+            f"{ratio(seconds, name, 'gigaqc'):.2f} x" if name in seconds else "not installed"
+            for name in ("zarr", "zarrs")
+        ]
+        print(
+            f"| {codec} | {chunk} | {shard or '-'} | {size:.2f} | {speed:.2f} | "
+            f"{' | '.join(others)} |",
+            flush=True,
+        )
+
+
+def compare_assess(folder: Path, options: argparse.Namespace) -> None:
+    """Print what scanning and judging cost over reading, by codec and by data."""
+    print(f"{options.channels} x {options.side} x {options.side}, {options.runs} rounds")
+    print("| data | codec | bytes a pixel | reading, GB/s | scan | assess |")
+    print("|---|---|---|---|---|---|")
+    codecs = ("zstd", "blosc lz4 bits", "none")
+    wanted = [("fluorescence", codec) for codec in codecs]
+    wanted += [(data, codec) for data in list(DATA)[1:] for codec in codecs[:2]]
+    for data, codec in wanted:
+        path = folder / f"{data}-{codec}.zarr"
+        array = stored(path, options.side, options.channels, 1024, codec, data, None)
+        image, ours = gq.open_image(path), direct(array)
+        seconds = in_turn(
+            {
+                "read": lambda ours=ours: read_whole(ours, options.threads),
+                "scan": lambda image=image: gq.scan(image).compute(),
+                "assess": lambda image=image: gq.assess(image, progress=False),
+            },
+            options.runs,
+        )
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
+        speed = array.nbytes / 1e9 / statistics.median(seconds["read"])
+        scan, assess = (ratio(seconds, name, "read") for name in ("scan", "assess"))
+        print(
+            f"| {data} | {codec} | {size:.2f} | {speed:.2f} | {scan:.2f} x | {assess:.2f} x |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print one of the two tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=4096)
+    parser.add_argument("--channels", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--assess", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare = compare_assess if options.assess else compare_reading
+        with dask.config.set(scheduler="threads", num_workers=options.threads):
+            compare(options.store or Path(folder), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Tables that compare the samples of a cohort: outliers, and drift over acquisition order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gigaqc.metrics.cohort import (
+    CHANNEL_METRICS,
+    COMPARED,
+    RobustZ,
+    drift_of,
+    robust_z,
+    robust_z_within,
+)
+
+OUTLIER_COLUMNS = (
+    "sample", "channel", "metric", "value", "median", "z", "batch", "batch_median", "batch_z",
+)  # fmt: skip
+DRIFT_COLUMNS = ("channel", "metric", "n", "slope", "slope_low", "slope_high", "rho", "p")
+
+
+def compared(summary: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
+    """Every value that is compared, in long form: numbers of samples, then of their channels.
+
+    Columns: ``sample channel metric value order batch``; `channel` is None for a sample's own.
+    """
+    done = summary[summary["error"].isna()]
+    about = done[["sample", "order", "batch"]].set_index("sample")
+    parts = []
+    for metric in COMPARED:
+        values = done[metric].astype("f8").to_numpy(na_value=np.nan)
+        parts.append(_part(done["sample"].to_numpy(), None, metric, values))
+    for metric in CHANNEL_METRICS if len(channels) else ():
+        values = channels[metric].to_numpy("f8")
+        parts.append(_part(channels["sample"].to_numpy(), channels["channel"], metric, values))
+    table = pd.concat(parts, ignore_index=True)
+    for name in about:
+        table[name] = about[name].reindex(table["sample"]).to_numpy()
+    return table
+
+
+def _part(samples: Any, channels: Any, metric: str, values: np.ndarray) -> pd.DataFrame:
+    named = np.full(len(samples), None, object) if channels is None else np.asarray(channels, "O")
+    return pd.DataFrame(
+        {"sample": samples, "channel": named, "metric": metric, "value": values}
+    ).astype({"sample": object, "channel": object, "metric": object})
+
+
+def outlier_table(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Values with ``|z|`` from the threshold on, over all or within their batch, by that size."""
+    found = []
+    batches = bool(table["batch"].notna().any())
+    for _, group in _groups(table):
+        values = group["value"].to_numpy()
+        over_all, within = robust_z(values), RobustZ.empty(len(values))
+        if batches:
+            own = [None if b is None or b != b else b for b in group["batch"]]
+            within = robust_z_within(values, own)
+        size = np.fmax(np.abs(over_all.z), np.abs(within.z))
+        far = size >= threshold  # False for NaN
+        if far.any():
+            part = group.assign(
+                median=over_all.median, z=over_all.z, batch_median=within.median,
+                batch_z=within.z, size=size,
+            )  # fmt: skip
+            found.append(part[far])
+    if not found:
+        return pd.DataFrame(columns=list(OUTLIER_COLUMNS))
+    ranked = pd.concat(found).sort_values("size", ascending=False, kind="stable")
+    return ranked[list(OUTLIER_COLUMNS)].reset_index(drop=True)
+
+
+def drift_table(table: pd.DataFrame, *, channels: bool) -> pd.DataFrame:
+    """Slope and rank correlation of each metric over acquisition order, the surest first."""
+    if not channels:
+        table = table[table["channel"].isna()]
+    rows = []
+    for (metric, channel), group in _groups(table):
+        drift = drift_of(group["value"], group["order"])
+        rows.append({"channel": channel, "metric": metric, **asdict(drift)})
+    found = pd.DataFrame(rows, columns=list(DRIFT_COLUMNS))
+    return found.sort_values("p", kind="stable", na_position="last").reset_index(drop=True)
+
+
+def _groups(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str | None], pd.DataFrame]]:
+    """Values of one metric of one channel, or of the samples themselves."""
+    for (metric, channel), group in table.groupby(["metric", "channel"], dropna=False, sort=False):
+        yield (str(metric), channel if isinstance(channel, str) else None), group

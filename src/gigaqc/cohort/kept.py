@@ -1,0 +1,228 @@
+"""What earlier runs left of a sample, and whether it is complete.
+
+Of a sample first the statistics are kept, then the page, and last the JSON file, each complete or
+absent. The JSON file says what it was made from and by, so a sample without one was not finished.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from gigaqc._version import __version__
+from gigaqc.assessment import Assessment, plain
+from gigaqc.cohort.plan import Entry, Options
+from gigaqc.errors import WriteError
+from gigaqc.io.identity import identity_of
+from gigaqc.report.write import write_text
+from gigaqc.rules import Rules
+from gigaqc.samples import Sample
+from gigaqc.statistics import FORMAT
+
+SAMPLE_FORMAT = "gigaqc-sample-1"
+_KEY = "batch"  # of the JSON file: where all this stands
+_LEFT = re.compile(r"\.(gigaqc-[0-9a-f]{32}\.tmp|gigaqc-\w{8}|.+\.zarr\.[0-9a-f]{8}\.tmp)")
+
+
+class Found(enum.Enum):
+    """What there is of a sample."""
+
+    NOTHING = enum.auto()  # or what cannot be used: of other pixels, parameters, or half of it
+    STATISTICS = enum.auto()  # to be judged: by other rules, or its page is missing
+    COMPLETE = enum.auto()
+    FOREIGN = enum.auto()  # of something else: not to be replaced unless asked
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the results of a sample must have been made from and by."""
+
+    where: str
+    reading: str | None  # None where the source cannot be looked at
+    judging: str
+    tissue_method: str
+    page: bool
+
+    @classmethod
+    def of(
+        cls, entry: Entry, options: Options, rules: Rules, pairs: list[list[str]], *, page: bool
+    ) -> Wanted:
+        """Settled from the source and the parameters; no pixel is read."""
+        tissue = options.tissue if entry.tissue is None else entry.tissue
+        try:
+            image = identity_of(entry.source, entry.element)
+            labels = None if entry.labels is None else entry.labels.identity()
+        except Exception:  # whatever it is, opening the source will say
+            where, reading = _place(entry), None
+        else:
+            where = image.where
+            reading = _digest(
+                SAMPLE_FORMAT, FORMAT, image.content, None if labels is None else labels.content,
+                tissue, options.tile, options.full_scale, options.dims, options.channels,
+                options.level, options.on_error,
+            )  # fmt: skip
+        judging = _digest(entry.name, __version__, rules.to_dict(), pairs)
+        return cls(f"{where} {entry.element or ''}".rstrip(), reading, judging,
+                   rules.tissue_method, page)  # fmt: skip
+
+
+def _place(entry: Entry) -> str:
+    if not entry.shown:
+        return "memory"
+    return entry.shown if "://" in entry.shown else os.path.abspath(entry.shown)
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(plain(list(parts)), sort_keys=True, default=str)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def look(files: Sample, wanted: Wanted) -> tuple[Found, dict[str, Any] | None]:
+    """What there is of a sample, and its report where that can be used."""
+    page, numbers, store = (files.path(suffix) for suffix in (".html", ".json", ".zarr"))
+    there = [path for path in (page, numbers, store) if os.path.lexists(path)]
+    if not there:
+        return Found.NOTHING, None
+    if os.path.lexists(store) and not _is_ours(store):
+        return Found.FOREIGN, None
+    if not os.path.lexists(numbers):
+        # Statistics or a page without numbers are ours, and half of a sample.
+        return (Found.NOTHING if os.path.lexists(store) else Found.FOREIGN), None
+    report = _read(numbers)
+    if report is None:
+        return Found.FOREIGN, None
+    made = report[_KEY]
+    if made["where"] != wanted.where:
+        return Found.FOREIGN, None
+    if wanted.reading is None or made["reading"] != wanted.reading:
+        return Found.NOTHING, None
+    if made["store"] != _inventory(store):
+        return Found.NOTHING, None
+    if made["judging"] != wanted.judging or (wanted.page and not page.is_file()):
+        return Found.STATISTICS, report
+    return Found.COMPLETE, report
+
+
+def has_page(files: Sample) -> bool:
+    """Whether a complete sample has a page."""
+    return files.path(".html").is_file()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The report of a sample as a batch wrote it, or None."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        made = report[_KEY]
+        return report if made["format"] == SAMPLE_FORMAT and made.keys() >= _MADE else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+_MADE = {"where", "reading", "judging", "store"}
+
+
+def _is_ours(store: Path) -> bool:
+    """Whether a folder is statistics of gigaqc, and not an image that has the name of a sample."""
+    try:
+        about = json.loads((store / "zarr.json").read_bytes())
+        return str(about["attributes"]["format"]).startswith("gigaqc-statistics")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _inventory(store: Path) -> list[int]:
+    """Number and bytes of the files of a store: a store that lost some does not count as kept."""
+    count = total = 0
+    for folder, _, files in os.walk(store):
+        for name in files:
+            count, total = count + 1, total + os.path.getsize(os.path.join(folder, name))
+    return [count, total]
+
+
+def refuse(files: Sample, name: str, *, overwrite: bool) -> None:
+    """Raise for files that are not ours, or of another source."""
+    store = files.path(".zarr")
+    if os.path.lexists(store) and not _is_ours(store):
+        raise WriteError(
+            f"out: {str(store)!r} holds no statistics of gigaqc and is not replaced; name another "
+            "folder."
+        )
+    if not overwrite:
+        existing = ", ".join(str(path) for path in files.existing())
+        raise WriteError(
+            f"out: {existing} exists already and is not of sample {name[:80]!r}: it came from "
+            "another source, or from no batch; name another folder or allow to overwrite."
+        )
+
+
+def clear(files: Sample) -> None:
+    """Remove what there is of a sample; never a store that holds something else."""
+    refuse(files, files.name, overwrite=True)
+    for suffix in (".json", ".html", ".zarr"):  # the mark of completeness goes first
+        path = files.path(suffix)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def keep(verdict: Assessment, files: Sample, wanted: Wanted, *, anew: bool) -> dict[str, Any]:
+    """Write the results of a sample, the JSON file last; gives what that holds.
+
+    Parameters
+    ----------
+    anew
+        Write the statistics too; otherwise those that are there stay.
+    """
+    if anew:
+        clear(files)
+    try:
+        if anew:
+            verdict.save(files.path(".zarr"))
+        else:
+            # A page by new rules beside numbers by old ones must not look complete.
+            _write(files, {**verdict.to_dict(), _KEY: _made(files, wanted, judged=False)})
+        if wanted.page:
+            verdict.to_html(files.path(".html"))
+        else:
+            files.path(".html").unlink(missing_ok=True)
+        report = {**verdict.to_dict(), _KEY: _made(files, wanted, judged=True)}
+        _write(files, report)
+    except BaseException:
+        if anew:
+            clear(files)
+        raise
+    return report
+
+
+def _made(files: Sample, wanted: Wanted, *, judged: bool) -> dict[str, Any]:
+    return {
+        "format": SAMPLE_FORMAT,
+        "where": wanted.where,
+        "reading": wanted.reading,
+        "judging": wanted.judging if judged else None,
+        "store": _inventory(files.path(".zarr")),
+    }
+
+
+def _write(files: Sample, report: Mapping[str, Any]) -> None:
+    write_text(files.path(".json"), json.dumps(report, indent=1, allow_nan=False))
+
+
+def sweep(out: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for path in out.iterdir():
+        if not _LEFT.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""Rows of a cohort's tables, from what the JSON file of a sample holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gigaqc.cohort.plan import Entry
+from gigaqc.image import writable_name
+from gigaqc.metrics.cohort import (
+    ARTIFACTS,
+    BOOLEAN_COLUMNS,
+    INTEGER_COLUMNS,
+    MEDIANS,
+    OF_SAMPLE,
+    SUMMARY_COLUMNS,
+    TEXT_COLUMNS,
+)
+
+_LONGEST = 1000  # characters of an error
+
+
+def about(entry: Entry) -> dict[str, Any]:
+    """What a row holds of any sample, also of one that fails."""
+    return {
+        "sample": entry.name,
+        "batch": entry.batch,
+        "order": entry.order,
+        "source": entry.shown or None,
+        "element": entry.element,
+    }
+
+
+def failed_row(entry: Entry, error: BaseException) -> dict[str, Any]:
+    """The row of a sample that could not be assessed."""
+    return {**about(entry), "error": one_line(error)}
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line of text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def summary_row(entry: Entry, report: Mapping[str, Any], *, page: bool) -> dict[str, Any]:
+    """The row of a sample, from its report (`Assessment.to_dict`)."""
+    channels, flags = report["channels"], report["flags"]
+    summary = report["summary"]
+    found = sum(
+        f["scope"] == "channel" and f["metric"] in ARTIFACTS and f["status"] != "PASS"
+        for f in flags
+    )
+    numbers = {column: _number(summary.get(key)) for column, key in OF_SAMPLE.items()}
+    medians = {
+        column: _median([_number(values[metric]) for values in channels.values()])
+        for column, metric in MEDIANS.items()
+    }
+    return {
+        **about(entry),
+        **numbers,
+        **medians,
+        "status": report["status"],
+        "pass_qc": bool(report["passed"]),
+        "n_artifacts": float(found),
+        "n_flags": _number(summary["n_flags"]),
+        "results": entry.files.name,
+        "page": f"{entry.files.name}.html" if page else None,
+    }
+
+
+def channel_rows(entry: Entry, report: Mapping[str, Any]) -> pd.DataFrame:
+    """The metrics of a sample's channels, a row each."""
+    rows = report["channels"]
+    metrics = [name for name in next(iter(rows.values())) if name != "status"]
+    # One array: of thousands of samples, columns of their own would be most of the memory.
+    numbers = np.array([[_number(row[name]) for name in metrics] for row in rows.values()], "f8")
+    table = pd.DataFrame(numbers, columns=metrics)
+    table.insert(0, "sample", entry.name)
+    table.insert(1, "channel", list(rows))
+    table["status"] = [row["status"] for row in rows.values()]
+    return table
+
+
+def _number(value: Any) -> float:
+    """A number as JSON holds it: null is NaN, infinities are text."""
+    return math.nan if value is None else float(value)
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return float(np.median(finite)) if finite else math.nan
+
+
+def summary_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The summary of a cohort: one row a sample, always with the same columns and types."""
+    data = {column: [row.get(column) for row in rows] for column in SUMMARY_COLUMNS}
+    return typed(pd.DataFrame(data, columns=list(SUMMARY_COLUMNS)))
+
+
+def channel_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The long table of all channels of all samples."""
+    if not parts:
+        return pd.DataFrame({"sample": pd.Series([], dtype=object), "channel": []}).astype(object)
+    return typed(pd.concat(parts, ignore_index=True))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the types that its columns always have, whatever it holds."""
+    columns: dict[str, Any] = {}
+    for name in table.columns:
+        values = table[name]
+        if name in TEXT_COLUMNS:
+            text = [None if pd.isna(v) else writable_name(v) for v in values]
+            columns[str(name)] = pd.Series(text, dtype=object)
+        elif name in INTEGER_COLUMNS:
+            columns[str(name)] = pd.to_numeric(values).astype("Int64")
+        elif name in BOOLEAN_COLUMNS:
+            known = values.map(lambda v: pd.NA if pd.isna(v) else bool(v))
+            columns[str(name)] = known.astype("boolean")
+        else:
+            columns[str(name)] = values.astype("f8")
+    return pd.DataFrame(columns)

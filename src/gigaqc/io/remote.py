@@ -1,0 +1,217 @@
+"""zarr arrays in object stores and on web servers: concurrent, and decoded in the reader.
+
+Requests run on zarr's event loop, because sessions of a store belong to the loop that opened them;
+decoding is done by the thread that reads, as for local files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from gigaqc.io.ahead import Ahead
+from gigaqc.io.direct import BlockArray
+from gigaqc.io.layout import Index, Layout, Part
+from gigaqc.io.seen import ChunkError, Unreachable, told
+from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
+
+if TYPE_CHECKING:
+    import zarr
+
+DECODES = 3  # how often a chunk is fetched that does not decode: it may have been cut on its way
+
+_AT_ONCE = 32  # requests of a process
+_AHEAD_BYTES = 32 << 20  # of decoded chunks that are asked for before they are needed
+_GAP = 1 << 16  # bytes between chunks of a shard that are rather fetched than asked for apart
+
+Block = tuple[tuple[int, int], ...]
+
+
+class RemoteArray(BlockArray):
+    """A zarr array whose chunks, or shards, are objects of a store."""
+
+    asks_ahead = True
+
+    def __init__(self, array: zarr.Array, layout: Layout) -> None:
+        super().__init__(array, layout)
+        store = array.store
+        self._store = store if isinstance(store, RetryingStore) else RetryingStore(store)
+        self._prefix = f"{array.path}/" if array.path else ""
+        self._entries: dict[str, np.ndarray] = {}
+        self._ahead = self._new_ahead()
+
+    def _new_ahead(self) -> Ahead[Block, Part]:
+        most = max(_AHEAD_BYTES // self._layout.nbytes, 4)
+        return Ahead(self._parts, self._ask, most)
+
+    def for_a_pass(self) -> RemoteArray:
+        """The same array with requests of its own, which go when the graph of a pass does."""
+        other = copy.copy(self)
+        other._ahead = other._new_ahead()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_ahead"]
+        state["_entries"] = {}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # In another process: it does not know which tasks it will get, so nothing is expected.
+        self._ahead = self._new_ahead()
+
+    def expect(self, keys: Iterable[Any]) -> None:
+        """Say which blocks tasks will read, about in this order."""
+        blocks = map(self._block, keys)
+        self._ahead.expect(block for block in blocks if block is not None)
+
+    def expect_around(self, grid: Mapping[tuple[int, ...], Any]) -> None:
+        """Say which blocks tasks will read, each about when they read those beside it."""
+        blocks = {place: self._block(key) for place, key in grid.items()}
+        self._ahead.expect_around({p: block for p, block in blocks.items() if block is not None})
+
+    def begin(self, keys: Iterable[Any]) -> None:
+        """Ask for blocks that a task reads now."""
+        blocks = map(self._block, keys)
+        self._ahead.begin([block for block in blocks if block is not None])
+
+    def _block(self, key: Any) -> Block | None:
+        spans = self._spans(key)
+        return None if spans is None else tuple((s.start, s.stop) for s in spans)
+
+    def _parts(self, block: Block) -> Iterator[Part]:
+        return self._layout.parts([range(*ends) for ends in block])
+
+    def _begin(self, spans: Sequence[range]) -> None:
+        self._ahead.begin([tuple((s.start, s.stop) for s in spans)])
+
+    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+        stored: list[Any] | None = None
+        for k, index in enumerate(part.chunks):
+            for attempt in itertools.count(1):
+                try:
+                    stored = self._taken(part) if stored is None else stored
+                    chunk = (
+                        self._missing() if stored[k] is None else self._layout.decoded(stored[k])
+                    )
+                except ChunkError:
+                    raise
+                except Exception as error:
+                    if attempt == DECODES:
+                        raise self._undecodable(part, index, error) from None
+                    self._entries.pop(part.key, None)
+                    stored = None
+                else:
+                    yield index, chunk
+                    break
+
+    def _taken(self, part: Part) -> list[Any]:
+        try:
+            return self._ahead.take(part)
+        except ValueError:  # the index of a shard
+            raise
+        except Exception as error:
+            failed = self._unread(part, error)
+        raise failed  # without what led to it, much of which cannot be sent to another process
+
+    def _unread(self, part: Part, error: Exception) -> Unreachable:
+        why = str(error) if isinstance(error, Unanswered) else told(error)
+        cure = "check your credentials, and that you may read this object"
+        if isinstance(error, Unanswered) or may_pass(error):
+            cure = "the store did not answer as it should: run it again later, or copy the image "
+            cure += "to a local disk"
+        return Unreachable(self._name(part.key), part.chunks[0], why, cure)
+
+    def _undecodable(self, part: Part, index: Index, error: Exception) -> ChunkError:
+        return ChunkError(
+            self._name(part.key),
+            index,
+            f"fetched {DECODES} times, it does not decode: {told(error)}",
+            "the object is corrupt or was cut when it was stored, upload it again",
+        )
+
+    def _name(self, key: str) -> str:
+        return f"{address(self._store)}/{self._prefix}{key}".rstrip("/")
+
+    # ---- requests, which run on the loop of zarr
+
+    def _ask(self, part: Part) -> Future:
+        return asyncio.run_coroutine_threadsafe(self._stored(part), _loop(os.getpid()))
+
+    async def _stored(self, part: Part) -> list[Any]:
+        """The bytes of the chunks of a part; None of those that are not there."""
+        async with _gate(asyncio.get_running_loop()):
+            if self._layout.shard is None:
+                return [await self._get(part.key)]
+            return await self._of_shard(part)
+
+    async def _get(self, key: str, byte_range: ByteRequest | None = None) -> Any:
+        found = await self._store.get(self._prefix + key, default_buffer_prototype(), byte_range)
+        return None if found is None else found.as_numpy_array().data
+
+    async def _of_shard(self, part: Part) -> list[Any]:
+        shard = self._layout.shard
+        assert shard is not None
+        if len(part.chunks) == math.prod(shard.counts):
+            whole = await self._get(part.key)
+            if whole is None:
+                return [None] * len(part.chunks)
+            spans = [shard.span(shard.entries(shard.within(whole)), i) for i in part.chunks]
+            return [None if s is None else whole[s[0] : s[0] + s[1]] for s in spans]
+        entries = self._entries.get(part.key)
+        if entries is None:
+            at = SuffixByteRequest(shard.size) if shard.at_end else RangeByteRequest(0, shard.size)
+            index = await self._get(part.key, at)
+            if index is None:
+                return [None] * len(part.chunks)
+            entries = self._entries[part.key] = shard.entries(index)
+        spans = [shard.span(entries, i) for i in part.chunks]
+        found: dict[tuple[int, int], Any] = {}
+        for run in _runs([s for s in spans if s is not None]):
+            first, last = run[0][0], max(a + n for a, n in run)
+            bytes_ = await self._get(part.key, RangeByteRequest(first, last))
+            if bytes_ is None:
+                raise FileNotFoundError(f"{part.key} was removed while it was read")
+            found.update({(a, n): bytes_[a - first : a - first + n] for a, n in run})
+        return [None if s is None else found[s] for s in spans]
+
+
+def _runs(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Spans (offset, length) that lie so close together that one request fetches them."""
+    runs: list[list[tuple[int, int]]] = []
+    end = 0
+    for offset, length in sorted(spans):
+        if runs and offset - end <= _GAP:
+            runs[-1].append((offset, length))
+        else:
+            runs.append([(offset, length)])
+        end = max(end, offset + length) if len(runs[-1]) > 1 else offset + length
+    return runs
+
+
+@functools.lru_cache(maxsize=1)
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """The loop on which zarr runs requests in this process."""
+    return sync(_running_loop())
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+@functools.lru_cache(maxsize=1)
+def _gate(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
+    return asyncio.Semaphore(_AT_ONCE)
