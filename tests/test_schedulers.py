@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from capabilities import CAPABILITIES, Sources, assert_same, make_sources
 from same_states import identical
 
 import gigaqc as gq
 from gigaqc import passes, slabs
-from gigaqc.settling import in_strips
+from gigaqc.settling import in_strips, settled
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,11 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         shape, chunks = pixels.shape, (1, 40, 37)
         zarr.create_array(found[dtype], shape=shape, chunks=chunks, dtype=dtype)[:] = pixels
     return found
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return make_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
@@ -77,78 +85,52 @@ def test_threads_give_the_bits_of_one_thread(paths: dict[str, Path], dtype: str)
             same(assessed(paths[dtype]), expected)
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4"])
-def test_worker_processes_give_the_bits_of_one_thread(
-    paths: dict[str, Path], client: Any, dtype: str
-) -> None:
-    with dask.config.set(scheduler="sync"):
-        expected = assessed(paths[dtype])
-    processes = client.run(lambda: __import__("os").getpid())
-    assert len(set(processes.values())) == 2
-    actual = assessed(paths[dtype])  # the current Client is used without being named
-    same(actual, expected)
-    tasks = client.run(lambda dask_worker: dask_worker.state.executed_count)
-    assert sum(tasks.values()) > 0
-
-
 def test_lazy_results_on_worker_processes(paths: dict[str, Path], client: Any) -> None:
     image = gq.open_image(paths["f4"])
-    lazy = {
-        "quantile": gq.quantile(image, [0.1, 0.9]).to_dataset(name="q"),
-        "snr": gq.signal_to_noise(image),
-        "tissue": gq.tissue_integrity(image, 0, method="otsu"),
-        "focus": gq.focus(image, tile=25, spectrum=True),
-    }
-    for name, dataset in lazy.items():
-        assert dataset.compute().identical(dataset.compute(scheduler="sync")), name
     persisted = gq.scan(image).persist()
     identical(persisted.compute().state, gq.scan(image).compute(scheduler="sync").state)
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4"])
-def test_images_made_and_clustered_by_worker_processes(
-    paths: dict[str, Path], client: Any, dtype: str, tmp_path: Path
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_every_capability_gives_the_bits_of_one_thread(
+    sources: Sources, client: Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made(folder: Path) -> list[np.ndarray]:
-        image = gq.open_image(paths[dtype])
-        gq.write_image(gq.pixel_clustering_preprocess(image), folder / "prepared.zarr")
-        gq.write_image(gq.gaussian_blur(image, 2), folder / "blurred.zarr")
-        prepared = gq.open_image(folder / "prepared.zarr")
-        found = gq.cluster_pixels(prepared, 2, method="kmeans", seed=1)
-        blurred = gq.open_image(folder / "blurred.zarr").values
-        return [prepared.values, blurred, found.labels.values, found.profile.values]
-
-    (tmp_path / "sync").mkdir()
-    with dask.config.set(scheduler="sync"):
-        expected = made(tmp_path / "sync")
-    for actual, wanted in zip(made(tmp_path), expected, strict=True):
-        assert actual.tobytes() == wanted.tobytes()
-
-
-@pytest.mark.parametrize("memory", [None, 70_000, 30_000])
-def test_noise_of_a_series_by_worker_processes(
-    client: Any, memory: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By each route: direct, in slabs, by a temporary store that both workers write to."""
+    """On two threads, and on two worker processes, which share no memory and write to one disk."""
     monkeypatch.setattr(slabs, "_SMALLEST_LIMIT", 1)
-    light = np.geomspace(20, 500, 40 * 37).reshape(40, 37)
-    array = zarr.create_array(
-        tmp_path / "series.zarr", shape=(30, 40, 37), chunks=(1, 40, 37), dtype="u2"
-    )
-    array[:] = np.random.default_rng(0).poisson(light, (30, 40, 37))
-    series = gq.open_image(tmp_path / "series.zarr", dims="tyx")
-    (tmp_path / "scratch").mkdir()
 
-    def made() -> list[Any]:
-        options: dict[str, Any] = {"temporary": tmp_path / "scratch", "memory": memory}
-        gain = gq.gain_map(series, estimator="variance", **options)
-        return [gain, gq.temporal_statistics(series), gq.isnr(series, n_clusters=2)]
+    def made(where: str) -> Any:
+        (tmp_path / where).mkdir()
+        return CAPABILITIES[name](replace(sources, out=tmp_path / where))
 
     with dask.config.set(scheduler="sync"):
-        expected = [result.compute(scheduler="sync") for result in made()]
-    for found, wanted in zip(made(), expected, strict=True):
-        assert found.compute().identical(wanted)
-    assert not list((tmp_path / "scratch").iterdir())
+        expected = made("sync")
+    with dask.config.set(scheduler="threads", num_workers=2):
+        assert_same(made("threads"), expected)
+    before = done_by(client)
+    assert_same(made("processes"), expected)
+    assert done_by(client) > before
+
+
+def done_by(client: Any) -> int:
+    """Tasks that the workers have done so far."""
+    counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    return sum(counts.values())
+
+
+def test_a_large_value_is_sent_once(client: Any, tmp_path: Path) -> None:
+    """A look-up table of half a megabyte a channel, which all blocks of a written image need."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (2, 512, 512)).astype("u2")
+    zarr.create_array(tmp_path / "i.zarr", shape=pixels.shape, chunks=(1, 64, 64), dtype="u2")[
+        :
+    ] = pixels
+    equal = gq.equalize_histogram(gq.open_image(tmp_path / "i.zarr")).data
+    ready = settled(equal)
+    tasks = dict(ready.__dask_graph__())
+    large = [k for k, node in tasks.items() if len(pickle.dumps(node)) > 16384]
+    assert 1 <= len(large) <= 2
+    with dask.config.set(scheduler="sync"):
+        expected = equal.compute()
+    np.testing.assert_array_equal(ready.compute(), expected)
 
 
 def test_any_order_of_tasks_holds_few_chunks() -> None:

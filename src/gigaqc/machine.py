@@ -21,6 +21,11 @@ def threads() -> int:
     return dask.config.get("num_workers", None) or CPU_COUNT
 
 
+def on_cluster() -> bool:
+    """Whether what is computed is sent to other processes."""
+    return bool(_workers())
+
+
 def threads_of_a_process() -> int:
     """How many of them share the memory of a process."""
     workers = _workers()

@@ -22,7 +22,7 @@ from dask.typing import Key
 from gigaqc.backend import to_host
 from gigaqc.grid import strip_width
 from gigaqc.passes import count_users, own_reads, owned, promise
-from gigaqc.settling import hold_back, nothing
+from gigaqc.settling import hold_back, nothing, refs_to
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""
@@ -72,7 +72,7 @@ def map_image(
     table, source = owned(image.data, name, after)
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
-    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    refs = refs_to(arguments, name, nodes)
     layout = _Layout.of(image, depth, table, nodes)
     if channels is Channels.APART:
         for index in np.ndindex(*table.shape):
@@ -107,7 +107,7 @@ def reduce_image(
     table, source = owned(image.data, name, after)
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
-    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    refs = refs_to(arguments, name, nodes)
     layout = _Layout.of(image, depth, table, nodes)
     sums: list[Key] = []
     sums_name = f"{name}-sum"
@@ -148,7 +148,7 @@ def observe_blocks(
     table, source = owned(image.data, name, after)
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
-    refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
+    refs = refs_to(arguments, name, nodes, once=True)
     layout = _Layout.of(image, depth, table, nodes)
     keys = np.empty([n for i, n in enumerate(table.shape) if i != layout.c], dtype=object)
     chain: list[Key] = []

@@ -35,7 +35,7 @@ from gigaqc.image import DIMS
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.packing import Packed
 from gigaqc.reading import Arrays, Reads, asks_ahead, begin
-from gigaqc.settling import when_done
+from gigaqc.settling import refs_to, when_done
 from gigaqc.unreadable import Checked, CheckedFinish, CheckedSeam, Watch, guarded
 
 FAN_IN = 8  # states that one merge takes
@@ -110,7 +110,7 @@ class Pass:
         pixels = _pieces(image, table, groups)
         masks = [None] * len(groups) if mask is None else _pieces(mask, mask_table, groups)
         nodes: dict[Key, GraphNode] = {}
-        arguments = self._arguments()
+        arguments = refs_to(self.arguments, self.name, nodes)
         reads = _reads(list(zip(pixels, masks, strict=True)), source.nodes)
         for key, group, own, own_mask, (inside, outside) in zip(
             keys, groups, pixels, masks, reads, strict=True
@@ -135,7 +135,7 @@ class Pass:
         table = np.empty([n + 1 for n in groups[-1].index], dtype=object)
         for group, key in zip(groups, keys, strict=True):
             table[group.index] = key
-        level, arguments = 0, self._arguments()
+        level, arguments = 0, refs_to(self.arguments, self.name, nodes)
         while table[0, 0].size > 1:
             frames, planes, height, width = table.shape
             down, across = 2, 2
@@ -154,9 +154,6 @@ class Pass:
                 joined[t, z, y, x] = key
             table, level = joined, level + 1
         return list(table.ravel())
-
-    def _arguments(self) -> list[Any]:
-        return [TaskRef(a.key) if isinstance(a, Delayed) else a for a in self.arguments]
 
 
 def join(name: str, function: Callable, *arguments: Any) -> Delayed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from dask.delayed import Delayed
 from dask.typing import Key
 
 from gigaqc.grid import strip_width
-from gigaqc.machine import threads
+from gigaqc.machine import on_cluster, threads
+
+LARGE = 1 << 16  # bytes of a value that is not copied into each task that a cluster is sent
 
 
 def settled(array: da.Array) -> da.Array:
@@ -36,7 +39,8 @@ def settled(array: da.Array) -> da.Array:
         keys = [*ready, *(_single_tasks(graph, done - ready) & _needed_beyond(graph, done))]
         values = dask.base.compute(*(Delayed(key, graph) for key in keys))
         known = dict(zip(keys, values, strict=True))
-        graph = {key: _told(node, known) for key, node in graph.items()}
+        told = {k: v for k, v in known.items() if not (on_cluster() and is_large(v))}
+        graph = {key: _told(node, known, told) for key, node in graph.items()}
         waiting -= ready
     return da.Array(_culled(graph, array), array.name, array.chunks, meta=array._meta)
 
@@ -86,6 +90,34 @@ def hold_back(nodes: dict[Key, GraphNode], chain: Sequence[Key]) -> None:
                 nodes[key] = Task(key, when_done, node, TaskRef(chain[number - ahead]))
 
 
+def refs_to(
+    arguments: Iterable[Any], name: str, nodes: dict[Key, GraphNode], *, once: bool = False
+) -> list[Any]:
+    """Arguments as tasks take them: what other graphs give by key, and so what is large.
+
+    With `once` all of them, for models, whose size is not known before they are packed.
+    """
+    refs: list[Any] = []
+    for number, argument in enumerate(arguments):
+        if isinstance(argument, Delayed):
+            refs.append(TaskRef(argument.key))
+        elif once or is_large(argument):
+            key = f"{name}-argument-{number}"
+            nodes[key] = DataNode(key, argument)
+            refs.append(TaskRef(key))
+        else:
+            refs.append(argument)
+    return refs
+
+
+def is_large(value: Any) -> bool:
+    """Whether a value is better sent once than with each task."""
+    try:
+        return len(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)) > LARGE
+    except Exception:  # whatever a class may raise; it can be sent nowhere
+        return False
+
+
 def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
     """Rows outside, what comes before them inside: channels of a place follow one another."""
     *others, y, x = index
@@ -105,16 +137,17 @@ def nothing(*_: Any) -> None:
     """Done."""
 
 
-def _told(node: GraphNode, known: Mapping[Key, Any]) -> GraphNode:
-    """The same task with values in the place of what it waits for.
+def _told(node: GraphNode, known: Mapping[Key, Any], told: Mapping[Key, Any]) -> GraphNode:
+    """The same task with values in the place of what it waits for, of those that are `told`.
 
-    In the task and not as a node of the graph: any node that all share connects everything.
+    In the task and not as a node of the graph: any node that all share connects everything. But
+    large ones are nodes on a cluster, where each task is sent by itself.
     """
     if node.key in known:
         return DataNode(node.key, known[node.key])
-    if type(node) is Task and node.dependencies & known.keys():
+    if type(node) is Task and node.dependencies & told.keys():
         arguments = (
-            known[a.key] if isinstance(a, TaskRef) and a.key in known else a for a in node.args
+            told[a.key] if isinstance(a, TaskRef) and a.key in told else a for a in node.args
         )
         return Task(node.key, node.func, *arguments, **node.kwargs)
     return node
