@@ -256,6 +256,7 @@ def _run(
     quiet: bool,
 ) -> Exit:
     """Judge the samples, say how each ended, and give the worst end."""
+    from gigaqc.assessment import interactive
     from gigaqc.cohort.batch import run_batch
 
     worst = Exit.DONE
@@ -267,7 +268,7 @@ def _run(
     cohort = run_batch(
         sources, out, judging.options(reading), labels=judging.labels, rules=judging.rules,
         expected_pairs=judging.pairs, element=reading.element, pages=judging.pages,
-        overwrite=overwrite, show=not quiet, follow=follow,
+        overwrite=overwrite, show=not quiet and interactive(), follow=follow,
     )  # fmt: skip
     if not quiet and len(cohort.summary) > 1:
         counts = cohort.counts
