@@ -274,6 +274,7 @@ def _run(
 ) -> Exit:
     """Judge the samples, say how each ended, and give the worst end."""
     from gigaqc.cohort.batch import run_batch
+    from gigaqc.progress import watched
 
     worst = Exit.DONE
 
@@ -284,7 +285,7 @@ def _run(
     cohort = run_batch(
         sources, out, judging.options(reading), labels=judging.labels, rules=judging.rules,
         expected_pairs=judging.pairs, element=reading.element, pages=judging.pages,
-        overwrite=overwrite, show=not quiet, follow=follow,
+        overwrite=overwrite, show=not quiet and watched(), follow=follow,
     )  # fmt: skip
     if not quiet and len(cohort.summary) > 1:
         counts = cohort.counts
