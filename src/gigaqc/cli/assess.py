@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gigaqc.cohort.batch import Outcome
     from gigaqc.cohort.plan import Options
 
+_DEMO_TILE = 64  # of an image of 512 x 512, so that there are maps to look at
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -234,8 +236,9 @@ def demo(
     image = Path(gq.__file__).parent / "data" / "ht29.ome.tiff"
     with reported():
         end = _run(
-            [str(image)], out, Reading(None, None, None, 0), Judging(), overwrite=True, quiet=quiet
-        )
+            [str(image)], out, Reading(None, None, None, 0), Judging(tile=_DEMO_TILE),
+            overwrite=True, quiet=quiet,
+        )  # fmt: skip
     if end > Exit.FAILED:
         raise typer.Exit(end)
 
