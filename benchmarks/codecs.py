@@ -2,8 +2,9 @@
 
     python benchmarks/codecs.py [--side 4096] [--channels 4] [--runs 5] [--store FOLDER]
     python benchmarks/codecs.py --assess       # what `assess` costs over reading, by codec and data
+    python benchmarks/codecs.py --cpu          # seconds of processors and not of the clock
 
-Every store is read whole by two threads, in blocks of 2048 x 2048 of a channel that are thrown
+Every store is read whole by two threads, chunk by chunk (tiny chunks by 1024 x 1024), and thrown
 away: by zarr-python's own pipeline, by that of `zarrs` where it is installed, and by gigaqc.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from multiprocessing.pool import ThreadPool
@@ -74,17 +76,17 @@ def stored(
     return zarr.open_array(path, mode="r")
 
 
-def read_whole(array: Any, threads: int) -> None:
-    """Read and decode every chunk, in blocks."""
+def read_whole(array: Any, side: int, threads: int) -> None:
+    """Read and decode every chunk, in blocks of `side`."""
     channels, height, width = array.shape
-    blocks = itertools.product(range(channels), range(0, height, BLOCK), range(0, width, BLOCK))
+    blocks = itertools.product(range(channels), range(0, height, side), range(0, width, side))
 
     def read(block: tuple[int, int, int]) -> None:
         c, y, x = block
         key = (
             slice(c, c + 1),
-            slice(y, min(y + BLOCK, height)),
-            slice(x, min(x + BLOCK, width)),
+            slice(y, min(y + side, height)),
+            slice(x, min(x + side, width)),
         )
         assert array[key].shape[0] == 1
 
@@ -102,12 +104,13 @@ def by_zarrs(path: Path) -> zarr.Array:
 
 def pipelines(path: Path, array: zarr.Array, threads: int) -> dict[str, Callable[[], None]]:
     """What is compared."""
-    found = {"zarr": lambda: read_whole(array, threads)}
+    side = max(array.chunks[-1], 1024)
+    found = {"zarr": lambda: read_whole(array, side, threads)}
     if find_spec("zarrs") is not None:
         rust = by_zarrs(path)
-        found["zarrs"] = lambda: read_whole(rust, threads)
+        found["zarrs"] = lambda: read_whole(rust, side, threads)
     ours = direct(array)
-    found["gigaqc"] = lambda: read_whole(ours, threads)
+    found["gigaqc"] = lambda: read_whole(ours, side, threads)
     return found
 
 
@@ -123,20 +126,20 @@ def cases() -> Iterator[tuple[str, int, int | None]]:
 def compare_reading(folder: Path, options: argparse.Namespace) -> None:
     """Print the time of each store and pipeline, and ratios to gigaqc's in the same round."""
     print(f"{options.channels} x {options.side} x {options.side} uint16, {options.runs} rounds")
-    print("| codec | chunk | shard | bytes a pixel | GB/s, gigaqc | zarr | zarrs |")
+    print("| codec | chunk | shard | bytes a pixel | gigaqc, ns a pixel | zarr | zarrs |")
     print("|---|---|---|---|---|---|---|")
     for codec, chunk, shard in cases():
         path = folder / f"{codec}-{chunk}-{shard}.zarr"
         array = stored(path, options.side, options.channels, chunk, codec, "fluorescence", shard)
-        seconds = in_turn(pipelines(path, array, options.threads), options.runs)
+        seconds = in_turn(pipelines(path, array, options.threads), options.runs, options.clock)
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
-        speed = array.nbytes / 1e9 / statistics.median(seconds["gigaqc"])
+        taken = statistics.median(seconds["gigaqc"]) * 1e9 / array.size
         others = [
             f"{ratio(seconds, name, 'gigaqc'):.2f} x" if name in seconds else "not installed"
             for name in ("zarr", "zarrs")
         ]
         print(
-            f"| {codec} | {chunk} | {shard or '-'} | {size:.2f} | {speed:.2f} | "
+            f"| {codec} | {chunk} | {shard or '-'} | {size:.2f} | {taken:.2f} | "
             f"{' | '.join(others)} |",
             flush=True,
         )
@@ -145,7 +148,7 @@ def compare_reading(folder: Path, options: argparse.Namespace) -> None:
 def compare_assess(folder: Path, options: argparse.Namespace) -> None:
     """Print what scanning and judging cost over reading, by codec and by data."""
     print(f"{options.channels} x {options.side} x {options.side}, {options.runs} rounds")
-    print("| data | codec | bytes a pixel | reading, GB/s | scan | assess |")
+    print("| data | codec | bytes a pixel | reading, ns a pixel | scan | assess |")
     print("|---|---|---|---|---|---|")
     codecs = ("zstd", "blosc lz4 bits", "none")
     wanted = [("fluorescence", codec) for codec in codecs]
@@ -156,17 +159,18 @@ def compare_assess(folder: Path, options: argparse.Namespace) -> None:
         image, ours = gq.open_image(path), direct(array)
         seconds = in_turn(
             {
-                "read": lambda ours=ours: read_whole(ours, options.threads),
+                "read": lambda ours=ours: read_whole(ours, 1024, options.threads),
                 "scan": lambda image=image: gq.scan(image).compute(),
                 "assess": lambda image=image: gq.assess(image, progress=False),
             },
             options.runs,
+            options.clock,
         )
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
-        speed = array.nbytes / 1e9 / statistics.median(seconds["read"])
+        taken = statistics.median(seconds["read"]) * 1e9 / array.size
         scan, assess = (ratio(seconds, name, "read") for name in ("scan", "assess"))
         print(
-            f"| {data} | {codec} | {size:.2f} | {speed:.2f} | {scan:.2f} x | {assess:.2f} x |",
+            f"| {data} | {codec} | {size:.2f} | {taken:.2f} | {scan:.2f} x | {assess:.2f} x |",
             flush=True,
         )
 
@@ -180,6 +184,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--assess", action="store_true")
+    parser.add_argument("--cpu", action="store_const", dest="clock", const=time.process_time)
+    parser.set_defaults(clock=time.perf_counter)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compare = compare_assess if options.assess else compare_reading
