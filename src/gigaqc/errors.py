@@ -47,6 +47,10 @@ class StatisticsError(GigaqcError, ValueError):
     """A `Statistics` lacks what a metric needs, or two cannot be added."""
 
 
+class TooLargeError(GigaqcError, ValueError):
+    """What a task must hold at once does not fit the memory of a process; says how to store it."""
+
+
 class RulesError(GigaqcError, ValueError):
     """A rules file or a limit cannot be understood."""
 

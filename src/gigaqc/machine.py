@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dask.config
 from dask.system import CPU_COUNT
+from dask.utils import format_bytes
 
+from gigaqc.errors import TooLargeError
+
+_FIXED = 12 << 20  # what dask and the first call of everything take
+_SLACK = 1.15  # what the allocator keeps
+_SMALL = 1 << 26  # bytes that every process has: asking a cluster for its limits takes time
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -43,6 +50,43 @@ def memory_of_a_process() -> int:
     with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
         free = min(free, int(_CGROUP_LIMIT.read_text()))
     return free
+
+
+def as_peak(held: int) -> int:
+    """The most that a process will hold beyond its imports, where `held` bytes are known.
+
+    Measured with the allocator as it comes, on several threads.
+    """
+    return int(_SLACK * (held + _FIXED))
+
+
+def in_words(what: str, sides: Mapping[Any, int]) -> str:
+    """A block and its sides."""
+    return f"{what} ({', '.join(f'{d} {n:,}' for d, n in sides.items() if n > 1)})"
+
+
+def check_room(what: str, held: int, tasks: int) -> None:
+    """Refuse blocks of so many bytes, of which each thread of a process holds one at least.
+
+    Raises
+    ------
+    TooLargeError
+        Where they do not fit the memory of a process.
+    """
+    if held < _SMALL:
+        return
+    at_once = min(threads_of_a_process(), tasks)
+    memory = memory_of_a_process()
+    if held * at_once <= memory:
+        return
+    threads = memory // held
+    fewer = f"with {threads} threads a process or fewer, " if threads else ""
+    raise TooLargeError(
+        f"image: a task must hold {what}, {format_bytes(held)}, and {at_once} of them "
+        f"do not fit the {format_bytes(memory)} that a process may use. Store the image in "
+        "smaller chunks, such as 1024 x 1024 pixels; open it with chunks={'y': 1024, 'x': 1024} if "
+        f"the file has such chunks already; or run {fewer}where a process has more memory."
+    )
 
 
 def _workers() -> list[dict[str, Any]]:

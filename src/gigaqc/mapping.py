@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dask.typing import Key
 
 from gigaqc.backend import to_host
 from gigaqc.grid import strip_width
+from gigaqc.machine import check_room, in_words
 from gigaqc.passes import count_users, own_reads, owned, promise
 from gigaqc.settling import hold_back, nothing, refs_to
 
@@ -235,6 +237,10 @@ class _Layout:
         `table` holds the keys of the chunks, and `nodes` makes them; reads of strips are added.
         """
         c, y, x = (image.dims.index(d) for d in "cyx")
+        sides = {d: max(sizes) for d, sizes in image.chunksizes.items()}
+        # A block as it is and as a float32 at least.
+        held = math.prod(sides.values()) * (image.dtype.itemsize + 4)
+        check_room(in_words("a chunk and what is made of it", sides), held, table.size)
         rows, columns = (_reaches(image.chunksizes[d], depth) for d in "yx")
         starts = np.cumsum([0, *image.chunksizes["c"]]).tolist()
         width = strip_width(max(image.chunksizes["x"]))

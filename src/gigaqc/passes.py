@@ -32,6 +32,7 @@ from gigaqc.backend import beside, local
 from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
+from gigaqc.machine import check_room, in_words
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.packing import Packed
 from gigaqc.reading import Arrays, Reads, asks_ahead, begin
@@ -189,6 +190,10 @@ def plan_groups(image: xr.DataArray, smallest: int = SMALLEST_SIDE) -> list[Grou
     runs["z"] = group_chunks(chunks["z"], max(target // area, 1))
     depth = max(r.size for r in runs["z"])
     runs["t"] = group_chunks(chunks["t"], max(target // (area * depth), 1))
+    shape = {"c": sizes["c"], **{d: max(r.size for r in runs[d]) for d in _PLACES}}
+    held = math.prod(shape.values()) * image.dtype.itemsize
+    tasks = math.prod(map(len, runs.values()))
+    check_room(in_words("all channels of whole chunks", shape), held, tasks)
     return [
         _group(index, runs) for index in itertools.product(*(range(len(runs[d])) for d in _PLACES))
     ]

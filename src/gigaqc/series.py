@@ -25,6 +25,7 @@ from dask.typing import Key
 
 from gigaqc.backend import to_host
 from gigaqc.grid import Run, group_chunks, group_places
+from gigaqc.machine import check_room, in_words
 from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
@@ -125,6 +126,9 @@ def plan_places(image: xr.DataArray) -> tuple[dict[str, list[Run]], list[Run]]:
     runs = group_places(chunks, GROUP_VALUES // sum(times))
     pixels = math.prod(max(run.size for run in each) for each in runs.values())
     frames = max(GROUP_VALUES // pixels, FRAMES)
+    sides = {"t": max(times), **{d: max(r.size for r in each) for d, each in runs.items()}}
+    held = math.prod(sides.values()) * image.dtype.itemsize
+    check_room(in_words("whole chunks", sides), held, math.prod(map(len, runs.values())))
     return runs, group_chunks(times, frames, min(FRAMES, sum(times)))
 
 

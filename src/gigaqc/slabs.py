@@ -26,7 +26,13 @@ from dask.utils import parse_bytes
 from gigaqc.backend import empty_beside, local, namespace_of, on_host, to_host
 from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
-from gigaqc.machine import memory_of_a_process, threads_of_a_process
+from gigaqc.machine import (
+    as_peak,
+    check_room,
+    in_words,
+    memory_of_a_process,
+    threads_of_a_process,
+)
 from gigaqc.passes import GROUP_VALUES
 from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
@@ -45,6 +51,8 @@ MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
 _LARGEST_PART = 1 << 24  # values of a task that reads or writes a part of the frames
 _SMALLEST_LIMIT = 1 << 24
+_A_PIXEL_OF_MAPS = 56  # bytes: of maps of all frames, and what the numbers are made of
+_TIMES_HELD = 2  # a part of the frames, and what it is read from or packed to
 
 
 class Route(StrEnum):
@@ -77,6 +85,9 @@ class SlabPlan:
     """Chunks in time that a task reads."""
     reads: int
     held: int
+    """Bytes of frames, at most: with copies for which there is room."""
+    peak_bytes: int
+    """The most that a process will hold beyond its imports, of frames and of all else."""
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -89,7 +100,8 @@ class SlabPlan:
         blocks = math.prod(map(len, self.chunks))
         return (
             f"{self.route}: each chunk is read {self.reads}x, {blocks:,} blocks, at most about "
-            f"{self.held / 2**20:,.0f} MiB of frames at a time"
+            f"{self.held / 2**20:,.0f} MiB of frames at a time; peak memory about "
+            f"{self.peak_bytes / 2**20:,.0f} MiB"
         )
 
 
@@ -115,14 +127,19 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
     place = math.prod(map(max, chunks.values()))
     a_task = limit // workers // _COPIES // itemsize  # values
     pixels = max(min(GROUP_VALUES, a_task) // frames, 1)
+    maps = _A_PIXEL_OF_MAPS * image.size // frames
+    sides = {"t": max(times), **{d: max(c) for d, c in chunks.items()}}
+    held = math.prod(sides.values()) * itemsize
+    check_room(in_words("a chunk", sides), held, image.data.npartitions)
     if len(times) == 1 or frames * place <= a_task:
         runs = group_places(chunks, pixels)
         block = frames * math.prod(max(run.size for run in each) for each in runs.values())
         copies = 1 if len(times) == 1 else _COPIES
         whole = [Run(0, len(times), 0, frames)]
-        return SlabPlan(
-            Route.DIRECT, limit, runs, (), whole, 1, copies * workers * block * itemsize
-        )
+        at_once = min(workers, math.prod(map(len, runs.values())))
+        held = copies * workers * block * itemsize
+        peak = as_peak(at_once * block * itemsize + maps)
+        return SlabPlan(Route.DIRECT, limit, runs, (), whole, 1, held, peak)
     row = place // max(chunks["y"])
     reads = math.ceil(frames * place * itemsize / (limit / 2))
     route = Route.SLABS if reads <= MOST_SLABS else Route.STORE
@@ -139,7 +156,10 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
     at_work = max(place * max(t.size for t in together), rows * row * frames)
     held = _COPIES * workers * itemsize * at_work
     held += limit // 2 if route is Route.SLABS else 0
-    return SlabPlan(route, limit, runs, slabs, together, reads, held)
+    peak = min(workers, len(together)) * _TIMES_HELD * itemsize * at_work
+    peak += frames * place * itemsize // reads if route is Route.SLABS else 0
+    peak = as_peak(peak + maps)
+    return SlabPlan(route, limit, runs, slabs, together, reads, held, peak)
 
 
 def _slabs(heights: Sequence[int], count: int, rows: int) -> Iterator[Slab]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from gigaqc.image import as_image, channel_names
 from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
 from gigaqc.io.staging import StagedArray, checked_target, remove, staged
+from gigaqc.machine import check_room, in_words
 from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
@@ -123,6 +125,10 @@ def write_together(
     labels: bool = False,
 ) -> None:
     """Write files and stores, all or none: any of them may be what another is read from."""
+    for image in images:
+        sides = {d: max(sizes) for d, sizes in image.chunksizes.items()}
+        held = math.prod(sides.values()) * image.dtype.itemsize
+        check_room(in_words("a chunk", sides), held, image.data.npartitions)
     files = [
         _as_file(image, path, factors, affine) for image, path in zip(images, paths, strict=True)
     ]
