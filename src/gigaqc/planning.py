@@ -172,8 +172,8 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     at_work = min(threads_of_a_process(), len(groups))
     states = 0
     if layout is None and labelled.dtype.itemsize == 2:
-        levels = math.ceil(math.log(len(groups), 4))  # joined four to one: of each about two wait
-        states = int(_CODES * channels * (at_work + 2 * levels + 1.5))
+        levels = math.log(len(groups), 4)  # of rectangles that join; few of them wait
+        states = int(_CODES * channels * (3.4 + 0.3 * levels))
     again = 0
     if tissue:
         parts = plan_groups(labelled.isel(c=slice(0, 1)))
