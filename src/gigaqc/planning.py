@@ -30,6 +30,7 @@ Metric = Literal[
 # Bytes, measured as the peak of a process over its imports.
 _CODES = int(2.4 * (1 << 20))  # histogram and responses of a channel that uses its 16 bits
 _THUMBNAIL = 12  # a cell of it: sums, and the same again while states merge
+_TOGETHER = 0.85  # power of the tasks of a scan at work: few are at their peak at once
 _A_GROUP, _A_CHUNK = 3 << 10, 200  # of a graph that reads
 _A_BLOCK = 32 << 10  # of a graph from image to image
 _AN_OBJECT, _OF_A_CHANNEL = 500, 104
@@ -173,7 +174,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     states = 0
     if layout is None and labelled.dtype.itemsize == 2:
         levels = math.log(len(groups), 4)  # of rectangles that join; few of them wait
-        states = int(_CODES * channels * (3.4 + 0.3 * levels))
+        states = int(_CODES * channels * (3.6 + 0.3 * levels))
     again = 0
     if tissue:
         parts = plan_groups(labelled.isel(c=slice(0, 1)))
@@ -184,7 +185,7 @@ def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Pl
     extra += 0 if ids is None else ids.nbytes
     return _plan(
         labelled, passes, len(groups), passes * len(groups), passes * labelled.nbytes + extra, held,
-        max(at_work * held + states, again) + _THUMBNAIL * channels * cells,
+        max(int(at_work**_TOGETHER * held) + states, again) + _THUMBNAIL * channels * cells,
     )  # fmt: skip
 
 
