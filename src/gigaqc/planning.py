@@ -235,7 +235,7 @@ def _plan_tsnr(series: xr.DataArray) -> Plan:
     held = pixels * (min(buffer, series.sizes["t"]) * series.dtype.itemsize + state)
     groups = len(times) * math.prod(map(len, runs.values()))
     at_work = min(threads_of_a_process(), groups)
-    maps = 28 * series.size // series.sizes["t"]
+    maps = 12 * series.size // series.sizes["t"]
     peak = at_work * held + 3 * state * pixels + maps
     return _plan(series, 1, groups, groups, series.nbytes, held, peak)
 
