@@ -23,7 +23,7 @@ from zarr.core.sync import sync
 
 from gigaqc.io.ahead import Ahead
 from gigaqc.io.direct import BlockArray
-from gigaqc.io.layout import Index, Layout, Part
+from gigaqc.io.layout import Index, Layout, Part, Shard
 from gigaqc.io.seen import ChunkError, Unreachable, told
 from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
 
@@ -49,7 +49,7 @@ class RemoteArray(BlockArray):
         store = array.store
         self._store = store if isinstance(store, RetryingStore) else RetryingStore(store)
         self._prefix = f"{array.path}/" if array.path else ""
-        self._entries: dict[str, np.ndarray] = {}
+        self._indices: dict[str, asyncio.Task[np.ndarray | None]] = {}
         self._ahead = self._new_ahead()
 
     def _new_ahead(self) -> Ahead[Block, Part]:
@@ -59,13 +59,13 @@ class RemoteArray(BlockArray):
     def for_a_pass(self) -> RemoteArray:
         """The same array with requests of its own, which go when the graph of a pass does."""
         other = copy.copy(self)
-        other._ahead = other._new_ahead()
+        other._ahead, other._indices = other._new_ahead(), {}
         return other
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_ahead"]
-        state["_entries"] = {}
+        state["_indices"] = {}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ class RemoteArray(BlockArray):
                 except Exception as error:
                     if attempt == DECODES:
                         raise self._undecodable(part, index, error) from None
-                    self._entries.pop(part.key, None)
+                    self._indices.pop(part.key, None)
                     stored = None
                 else:
                     yield index, chunk
@@ -171,13 +171,11 @@ class RemoteArray(BlockArray):
                 return [None] * len(part.chunks)
             spans = [shard.span(shard.entries(shard.within(whole)), i) for i in part.chunks]
             return [None if s is None else whole[s[0] : s[0] + s[1]] for s in spans]
-        entries = self._entries.get(part.key)
+        if part.key not in self._indices:
+            self._indices[part.key] = asyncio.ensure_future(self._index(part.key, shard))
+        entries = await self._indices[part.key]
         if entries is None:
-            at = SuffixByteRequest(shard.size) if shard.at_end else RangeByteRequest(0, shard.size)
-            index = await self._get(part.key, at)
-            if index is None:
-                return [None] * len(part.chunks)
-            entries = self._entries[part.key] = shard.entries(index)
+            return [None] * len(part.chunks)
         spans = [shard.span(entries, i) for i in part.chunks]
         found: dict[tuple[int, int], Any] = {}
         for run in _runs([s for s in spans if s is not None]):
@@ -187,6 +185,12 @@ class RemoteArray(BlockArray):
                 raise FileNotFoundError(f"{part.key} was removed while it was read")
             found.update({(a, n): bytes_[a - first : a - first + n] for a, n in run})
         return [None if s is None else found[s] for s in spans]
+
+    async def _index(self, key: str, shard: Shard) -> np.ndarray | None:
+        """Where the chunks of a shard lie; None where there is no such shard."""
+        at = SuffixByteRequest(shard.size) if shard.at_end else RangeByteRequest(0, shard.size)
+        found = await self._get(key, at)
+        return None if found is None else shard.entries(found)
 
 
 def _runs(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:

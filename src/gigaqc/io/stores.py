@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -151,14 +152,23 @@ def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later: not if it is refused, or asks for nothing."""
     if isinstance(error, (PermissionError, FileNotFoundError, IsADirectoryError, Unanswered)):
         return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
+    status = _status(error)
+    if 300 <= status < 500 and status not in (408, 425, 429):
         return False
     if any(word in type(error).__name__ for word in _REFUSED):
         return False
     if isinstance(error, (OSError, TimeoutError, asyncio.TimeoutError)):
         return True
     return type(error).__module__.partition(".")[0] in _NETWORK
+
+
+def _status(error: BaseException) -> int:
+    """Of an answer; 0 where there was none. obstore tells it in words, and a wrong region so."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status
+    said = re.search(r"status code: (\d{3})", str(error))
+    return int(said[1]) if said else 301 * ("Received redirect" in str(error))
 
 
 def address(store: Any) -> str:
