@@ -50,29 +50,33 @@ def growth(folder: Path, dtype: str, shape: tuple[int, ...], side: int = 512) ->
 
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 def test_four_times_the_area_takes_no_more(tmp_path: Path, dtype: str) -> None:
-    """What does grow is small: tiles, profiles, pieces of tissue and the graph, 1 KiB a chunk.
+    """What does grow is small: tiles, profiles, pieces of tissue and the graph.
 
-    32 MiB of slack is for the allocator: which of two blocks of 64 MiB live at once is chance.
+    24 MiB of slack is for the allocator and for chance: which of two blocks live at once.
     """
     small = growth(tmp_path, dtype, (4, 2048, 4096))
     large = growth(tmp_path, dtype, (4, 8192, 4096))
-    assert large <= 1.1 * small + 32 * MIB, (small // MIB, large // MIB)
-    assert large < 700 * MIB
+    assert large <= 1.1 * small + 24 * MIB, (small // MIB, large // MIB)
+    assert large < 200 * MIB
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 def test_sixteen_times_the_area_takes_little_more(tmp_path: Path, dtype: str) -> None:
-    """Groups that wait for the next row grow with the width, the graph with the chunks."""
+    """Measured 47 and 55 MiB of 16 bits, 100 and 116 of floats."""
     small = growth(tmp_path, dtype, (4, 4096, 4096), 1024)
     large = growth(tmp_path, dtype, (4, 16384, 16384), 1024)
-    assert large <= 2 * small, (small // MIB, large // MIB)
-    assert large <= 400 * MIB
+    assert large <= 1.25 * small + 8 * MIB, (small // MIB, large // MIB)
+    assert large <= 160 * MIB
 
 
 @pytest.mark.slow
-def test_eight_channels_of_8192_fit_a_gibibyte(tmp_path: Path) -> None:
-    assert growth(tmp_path, "u2", (8, 8192, 8192), 1024) <= 1024 * MIB
+def test_eight_channels_of_8192_and_of_32768(tmp_path: Path) -> None:
+    """1 and 16 GiB of image; measured 69 and 89 MiB, of which the results are 19 and 25."""
+    small = growth(tmp_path, "u2", (8, 8192, 8192), 1024)
+    large = growth(tmp_path, "u2", (8, 32768, 32768), 1024)
+    assert small <= 96 * MIB
+    assert large <= 1.4 * small, (small // MIB, large // MIB)
 
 
 PREPARE = """
