@@ -23,6 +23,7 @@ MOMENTS, COLUMNS, PAIRS, FOCUS, HOT, DEAD = 1, 2, 4, 8, 16, 32
 
 DEAD_WINDOW = 8
 OFFSET = 32768  # that some 12-bit cameras add
+FEW_RESPONSES = 32768 - 128  # the first of 256 responses about 0, in 16 bits
 RESPONSE_ZERO = 65536  # the bin of response 0 in tables of integer responses
 
 
@@ -50,43 +51,68 @@ def integer_plane(
         np.empty(width, np.uint16),
     )
     median, response = np.empty(width, np.uint16), np.empty(width, np.uint16)
-    run, last = np.zeros(width, np.int32), np.full(width, -1, np.int64)
+    run, last, corners = _no_zeros(width)
+    curvature, across, down = (
+        np.empty(width, np.int16),
+        np.empty(width, np.int16),
+        np.empty(width, np.int16),
+    )
+    few, few_responses = np.zeros((4, 256), np.int32), np.zeros((4, 256), np.int32)
+    exceeding = np.empty(width, np.uint16)
     any_excess = False
+    largest = rows.largest(codes[0])
     for y in range(height):
         row = codes[y]
+        following = rows.largest(codes[y + 1]) if y + 1 < height else np.uint16(0)
         if parts & MOMENTS:
-            rows.count_codes(row, histogram[0], histogram[1])
+            if largest < 256:
+                rows.count_few(row, np.uint16(0), few)
+            else:
+                rows.count_codes(row, histogram[0], histogram[1])
             _tile_moments(row, y, zero, tile_row[y], tile_edges, row_table, tile_table)
         if parts & COLUMNS:
             rows.add_columns(row, band)
             if y + 1 == height or cell_row[y + 1] != cell_row[y]:
                 _flush_band(band, column_table, cell_table[:, cell_row[y]], cell_edges)
         if parts & PAIRS:
-            pair_table[0] += rows.product(row[: width - 1], row[1:])
+            pair_table[0] += rows.product(row[: width - 1], row[1:], largest)
             if y + 1 < height:
-                pair_table[1] += rows.product(row, codes[y + 1])
+                pair_table[1] += rows.product(row, codes[y + 1], max(largest, following))
+        largest = following
         if parts & DEAD:
-            dead_table[0] += dead_row(row, y, zero, run, last, dead_bounds)
+            dead_table[0] += dead_row(row, y, zero, run, last, corners, dead_bounds)
         if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
             continue
         above, below = codes[y - 1], codes[y + 1]
         if parts & FOCUS:
-            _tile_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table)
+            _tile_sharpness(
+                above, row, below, bounds, tile_row[y], tile_edges, focus_table,
+                curvature, across, down,
+            )  # fmt: skip
         if parts & HOT:
             first, stop = bounds[2] - 1, bounds[3] + 1
             n = stop - first - 2
             centre = row[first:stop]
             rows.sort_columns(above[first:stop], centre, below[first:stop], low, middle, high)
-            up, down, least, most = rows.median_response(
+            up, fall, least, most = rows.median_response(
                 centre, low, middle, high, median, response
             )
-            if up < 32768 and down <= 32768:
+            if up < 128 and fall <= 128:
+                rows.count_few(response[:n], np.uint16(FEW_RESPONSES), few_responses)
+            elif up < 32768 and fall <= 32768:
                 rows.count_codes(response[:n], response_table[0, 32768:], response_table[1, 32768:])
             else:
                 _count_far_responses(centre, median, n, response_table[0])
             if _may_exceed(np.int64(up), np.int64(least) + bias, np.int64(most) + bias):
                 any_excess = True
-                _count_excess(centre, median, n, bias, excess_table)
+                _count_excess(centre, median, n, bias, 0, exceeding, excess_table[0])
+                if np.int64(most) + bias >= OFFSET:
+                    _count_excess(centre, median, n, bias, OFFSET, exceeding, excess_table[1])
+    for k in range(256):
+        histogram[0, k] += few[0, k] + few[1, k] + few[2, k] + few[3, k]
+        response_table[0, FEW_RESPONSES + 32768 + k] += (
+            few_responses[0, k] + few_responses[1, k] + few_responses[2, k] + few_responses[3, k]
+        )
     return any_excess
 
 
@@ -124,17 +150,34 @@ def _flush_band(band, totals, cells, edges):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tile_sharpness(above, row, below, bounds, ty, edges, table):
+def _tile_sharpness(
+    above, row, below, bounds, ty, edges, table, curvature, across, down
+):  # fmt: skip
+    left, right = bounds[2] - 1, bounds[3] + 1
+    a, r, b = above[left:right], row[left:right], below[left:right]
+    run = 0  # pixels whose sums fit 32 bits
+    if rows.spread(a, r, b) < 8192:
+        magnitude = rows.short_sharpness(a, r, b, curvature, across, down)
+        run = int((2**31 - 1) // max(2 * magnitude * magnitude, 1))
     for tx in range(edges.shape[0] - 1):
-        first, stop = max(edges[tx], bounds[2]) - 1, min(edges[tx + 1], bounds[3]) + 1
-        if stop - first > 2:
+        first, stop = max(edges[tx], bounds[2]), min(edges[tx + 1], bounds[3])
+        if stop <= first:
+            continue
+        table[0, ty, tx] += stop - first
+        if run < 32:
             laplacian, squares, gradient = rows.sharpness(
-                above[first:stop], row[first:stop], below[first:stop]
+                above[first - 1 : stop + 1], row[first - 1 : stop + 1], below[first - 1 : stop + 1]
             )
-            table[0, ty, tx] += stop - first - 2
             table[1, ty, tx] += laplacian
             table[2, ty, tx] += squares
             table[3, ty, tx] += gradient
+            continue
+        for k in range(first - bounds[2], stop - bounds[2], run):
+            end = min(k + run, stop - bounds[2])
+            sums = rows.short_squares(curvature[k:end], across[k:end], down[k:end])
+            table[1, ty, tx] += sums[0]
+            table[2, ty, tx] += sums[1]
+            table[3, ty, tx] += sums[2]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -152,54 +195,84 @@ def _may_exceed(largest, least, most):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count_excess(centre, median, n, bias, table):
-    """Count responses above 8 counting sigmas, for an offset of 0 and for one of 32768."""
+def _count_excess(centre, median, n, bias, offset, exceeding, table):
+    """Count responses above 8 counting sigmas where the median is at least `offset`.
+
+    They are gathered first, without a branch that a processor could guess wrong in noise.
+    """
+    found = np.int64(0)
     for i in range(n):
         d = np.int64(centre[i + 1]) - np.int64(median[i])
-        if d > 0:
-            level = np.int64(median[i]) + bias
-            if d * d > 64 * max(level, 1):
-                table[0, d] += 1
-            if level >= OFFSET and d * d > 64 * max(level - OFFSET, 1):
-                table[1, d] += 1
+        level = np.int64(median[i]) + bias - offset
+        exceeding[found] = np.uint16(d)
+        beyond = (d > 0) & (d * d > 64 * max(level, 1))
+        found += np.int64(beyond & ((level >= 0) | (offset == 0)))
+    for k in range(found):
+        table[exceeding[k]] += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def dead_row(row, y, zero, run, last, bounds):
+def _no_zeros(width):
+    """Where `dead_row` keeps what it knows of a plane: nothing yet."""
+    return (
+        np.zeros(width, np.uint8),
+        np.full(width, -1, np.int32),
+        np.zeros(width + 2 * DEAD_WINDOW, np.uint8),
+    )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def dead_row(row, y, zero, run, last, corners, bounds):
     """Pixels newly known to lie in an all-zero 8x8 window that ends in this row.
 
-    `run` counts zeros upwards in each column, `last` is the last dead line of it; only pixels
-    inside `bounds` (y0, y1, x0, x1) are counted.
+    `run` counts zeros upwards in each column, to 8; `last` is the last dead line of it; `corners`
+    has room for windows by their last column, 8 further right. Only pixels inside `bounds` (y0,
+    y1, x0, x1) are counted.
     """
-    longest = np.int32(0)
-    for x in range(row.shape[0]):
-        run[x] = (run[x] + np.int32(1)) * np.int32(row[x] == zero)
-        longest = max(longest, run[x])
-    if longest < DEAD_WINDOW:
+    width, longest = row.shape[0], np.uint8(0)
+    some = np.uint8(0)
+    for x in range(width):
+        some |= np.uint8(row[x] == zero)
+    if not some:
+        run[:] = 0
         return 0
-    found = 0
-    streak = 0
-    for x in range(row.shape[0]):
-        streak = streak + 1 if run[x] >= DEAD_WINDOW else 0
-        if streak >= DEAD_WINDOW:
-            first = x - DEAD_WINDOW + 1 if streak == DEAD_WINDOW else x
-            for k in range(first, x + 1):
-                start = max(y - DEAD_WINDOW + 1, last[k] + 1, bounds[0])
-                stop = min(y + 1, bounds[1])
-                if bounds[2] <= k < bounds[3] and stop > start:
-                    found += stop - start
-                last[k] = y
+    most = np.uint8(DEAD_WINDOW)
+    for x in range(width):
+        zeros = min(np.uint8(run[x] + np.uint8(1)), most) if row[x] == zero else np.uint8(0)
+        run[x] = zeros
+        longest = max(longest, zeros)
+    if longest < DEAD_WINDOW or width < DEAD_WINDOW:
+        return 0
+    some = np.uint8(0)
+    for x in range(width - DEAD_WINDOW + 1):
+        least = np.uint8(DEAD_WINDOW)
+        for k in range(DEAD_WINDOW):
+            least = min(least, run[x + k])
+        corner = np.uint8(least == DEAD_WINDOW)
+        corners[x + DEAD_WINDOW] = corner
+        some |= corner
+    if not some:
+        return 0
+    found = np.int32(0)
+    first, stop = np.int32(max(y - DEAD_WINDOW + 1, bounds[0])), np.int32(min(y + 1, bounds[1]))
+    for x in range(width):
+        dead = np.uint8(0)
+        for k in range(1, DEAD_WINDOW + 1):
+            dead |= corners[x + k]
+        if dead:
+            if bounds[2] <= x < bounds[3]:
+                found += max(stop - max(first, last[x] + np.int32(1)), np.int32(0))
+            last[x] = np.int32(y)
     return found
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def dead_plane(zeros, bounds):
     """Pixels inside `bounds` that lie in an all-zero 8x8 window; `zeros` is 1 where zero."""
-    run = np.zeros(zeros.shape[1], np.int32)
-    last = np.full(zeros.shape[1], -1, np.int64)
+    run, last, corners = _no_zeros(zeros.shape[1])
     found = 0
     for y in range(zeros.shape[0]):
-        found += dead_row(zeros[y], y, np.uint8(1), run, last, bounds)
+        found += dead_row(zeros[y], y, np.uint8(1), run, last, corners, bounds)
     return found
 
 
@@ -218,7 +291,7 @@ def float_plane(
     """
     integers = excess_table.shape[1] > 0
     height, width = values.shape
-    run, last = np.zeros(width, np.int32), np.full(width, -1, np.int64)
+    run, last, corners = _no_zeros(width)
     for y in range(height):
         row = values[y]
         if parts & MOMENTS:
@@ -231,7 +304,7 @@ def float_plane(
             if y + 1 < height:
                 _add_pairs(row, values[y + 1], shift, pair_table[1])
         if parts & DEAD:
-            dead_table[0] += dead_row(row, y, 0.0, run, last, dead_bounds)
+            dead_table[0] += dead_row(row, y, 0.0, run, last, corners, dead_bounds)
         if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
             continue
         above, below = values[y - 1], values[y + 1]
