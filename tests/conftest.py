@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 from hypothesis import settings
 
@@ -23,3 +27,42 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images in {folder}; name their folder with GIGAQC_DATA")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--cluster auto`` and ``--cluster 1GiB``: what is computed goes to two worker processes."""
+    parser.addoption(
+        "--cluster", metavar="MEMORY", help="compute on two worker processes with this much memory"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Two workers of one thread each, to which everything goes that names no other scheduler."""
+    memory = request.config.getoption("--cluster")
+    if memory is None:
+        yield
+        return
+    import distributed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
+        with (
+            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, memory_limit=memory,
+                dashboard_address="127.0.0.1:0", silence_logs=50,
+            ) as workers,
+            distributed.Client(workers) as client,
+        ):  # fmt: skip
+            here = str(Path(__file__).parent)
+            client.run(lambda: __import__("sys").path.insert(0, here))
+            yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what looks into the process that computes."""
+    if item.config.getoption("--cluster"):
+        counts = "count_reads" in inspect.getsource(getattr(item, "function", type(item)))
+        if counts or item.get_closest_marker("same_process"):
+            pytest.skip("counts or replaces what other processes do not see")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class GigaqcError(Exception):
     """Anything that gigaqc raises on purpose derives from this class."""
@@ -69,3 +72,10 @@ class ChannelWarning(UserWarning):
 
 class SegmentationWarning(UserWarning):
     """Tiles without labels because a model failed on them; the message names them."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn whoever asked for a result, also from a task on a worker of a cluster."""
+    distributed = sys.modules.get("distributed")
+    tell = warnings.warn if distributed is None else distributed.worker.warn
+    tell(message, category, stacklevel=3)

@@ -262,6 +262,7 @@ def test_simulated_cameras_are_recovered_within_two_percent(
     assert found.gain == pytest.approx(gain, rel=0.02)
 
 
+@pytest.mark.same_process
 def test_an_interrupted_run_leaves_no_temporary_store(
     tight: None, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +289,7 @@ def test_a_chunk_that_cannot_be_read_leaves_no_temporary_store(
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.same_process
 def test_a_temporary_store_goes_where_it_is_told(
     tight: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from dask.delayed import Delayed
 
 from gigaqc import observe as observing
 from gigaqc.distribution import KeyHistogram, layout_of
-from gigaqc.errors import ChannelWarning, ParameterError
+from gigaqc.errors import ChannelWarning, ParameterError, warn
 from gigaqc.image import as_image, channel_names, check_same_channels, chosen_channels
 from gigaqc.kernels import transform
 from gigaqc.mapping import Channels, map_image, reduce_image, result_dtype
@@ -296,11 +295,10 @@ def _factors(names: Sequence[str], q: float, *percentiles: np.ndarray) -> np.nda
     lost = ~np.isfinite(factors) | (factors == 0)
     if lost.any():
         without = ", ".join(n for n, gone in zip(names, lost, strict=True) if gone)
-        warnings.warn(
+        warn(
             f"channels {without}: have no pixels from which to take the {q:g}th percentile (all "
             "are 0, NaN or masked), so they are not scaled; leave them out with channels=.",
             ChannelWarning,
-            stacklevel=2,
         )
     return np.where(lost, 1.0, factors)
 

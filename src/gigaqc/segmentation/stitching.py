@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import uuid
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import xarray as xr
 from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.typing import Key
 
-from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning
+from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning, warn
 from gigaqc.mapping import Blocks, Halo, image_of, observe_blocks
 from gigaqc.scratch import Scratch
 from gigaqc.segmentation.models import ModelError
@@ -201,10 +200,9 @@ def _numbers(
 ) -> Numbers:
     failures = [f.failure for f in firsts if f.failure is not None]
     if failures:
-        warnings.warn(
+        warn(
             f"{len(failures)} of {len(firsts)} tiles have no labels. {failures[0]}",
             SegmentationWarning,
-            stacklevel=2,
         )
     pairs = itertools.chain.from_iterable(
         ((tile, other, p) for other, p in zip(others, seam, strict=True))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.errors import ChannelError, ChannelWarning, ParameterError
+from gigaqc.errors import ChannelError, ChannelWarning, ParameterError, warn
 from gigaqc.image import channel_names
 from gigaqc.scanning import LazyStatistics, scan
 from gigaqc.statistics import Part, Statistics
@@ -46,10 +45,9 @@ def statistics_of(
 def warn_of(channels: list[str], reason: str) -> None:
     """Say which channels come out as NaN, and why."""
     if channels:
-        warnings.warn(
+        warn(
             f"channels {', '.join(channels)}: {reason}, so they come out as NaN; leave them out.",
             ChannelWarning,
-            stacklevel=2,
         )
 
 
