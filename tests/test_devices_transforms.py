@@ -1,0 +1,128 @@
+"""Images on a device through transforms: the same pixels, which stay on the device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import device_array
+import numpy as np
+import pytest
+import test_devices
+import xarray as xr
+from test_devices import on_device, stack
+
+import gigaqc as gq
+
+move = test_devices.move
+
+CHUNKS = [(3, 70, 90), (1, 25, 17), (2, 70, 31)]
+DTYPES = ["?", "u1", "i2", "u2", "i4", "u8", "i8", "f4", "f8"]
+
+EXACT: dict[str, Callable] = {
+    "blur": lambda image: gq.gaussian_blur(image, [1.0, None, 0.7]),
+    "wide blur": lambda image: gq.gaussian_blur(image, 12),
+    "normalized": gq.normalize_percentiles,
+    "between": lambda image: gq.normalize_percentiles(image, 5, 90, clip=True, ignore_zeros=False),
+    "without hot": lambda image: gq.remove_hot_pixels(image, 20),
+    "equalized": lambda image: gq.equalize_histogram(image, 37),
+}
+ROUNDED: dict[str, Callable] = {
+    "arcsinh": gq.arcsinh,
+    "to channel": lambda image: gq.normalize_to_channel(image, "b"),
+}
+
+
+def pixels_of(image: xr.DataArray, move: Any) -> np.ndarray:
+    """The pixels, whose chunks must lie on the device and have the type that was promised."""
+    chunks = np.empty(image.data.numblocks, dtype=object)
+    for index, chunk in zip(
+        np.ndindex(*chunks.shape),
+        dask.compute(*image.data.to_delayed().ravel(), scheduler="threads"),
+        strict=True,
+    ):
+        assert isinstance(chunk, type(move(np.zeros(1)))), "a chunk left the device"
+        assert chunk.dtype == image.dtype
+        chunks[index] = chunk.get()
+    return np.block(chunks.tolist())
+
+
+def chunk_sizes(image: xr.DataArray) -> set[int]:
+    """How many values planes, chunks, and chunks of all channels have.
+
+    Without those that are as small as a table of a state.
+    """
+    of_plane = {h * w for h, w in itertools.product(*image.data.chunks[-2:])}
+    of_plane.add(image.shape[-2] * image.shape[-1])
+    sizes = {c * n for c in {1, image.shape[0], *image.data.chunks[0]} for n in of_plane}
+    return {n for n in sizes if n > 1000}
+
+
+def same(found: xr.DataArray, expected: xr.DataArray, image: xr.DataArray, move: Any) -> None:
+    device_array.copied.clear()
+    pixels = pixels_of(found, move)
+    left = device_array.copied[: len(device_array.copied) - found.data.npartitions]
+    assert not chunk_sizes(image) & set(left), "pixels left the device"
+    assert found.dims == expected.dims and found.dtype == expected.dtype
+    np.testing.assert_array_equal(pixels, expected.values)
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 6000)  # several groups, with seams
+    monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "chunks"),
+    [(dtype, CHUNKS[1]) for dtype in DTYPES]
+    + [(dtype, chunks) for dtype in ("u2", "f4") for chunks in (CHUNKS[0], CHUNKS[2])],
+)
+@pytest.mark.parametrize("name", EXACT)
+def test_same_bits(move: Any, name: str, dtype: str, chunks: tuple) -> None:
+    image = stack(dtype, chunks)
+    same(EXACT[name](on_device(image, move)), EXACT[name](image), image, move)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+@pytest.mark.parametrize("name", ROUNDED)
+def test_same_but_for_rounding(move: Any, name: str, dtype: str) -> None:
+    image = stack(dtype, CHUNKS[1])
+    found = pixels_of(ROUNDED[name](on_device(image, move)), move)
+    expected = ROUNDED[name](image).values
+    rtol = 1e-10 if dtype == "f8" else 1e-6
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=10 * rtol)
+
+
+def test_one_after_another(move: Any) -> None:
+    image = stack("u2", CHUNKS[1])
+
+    def steps(image: xr.DataArray) -> xr.DataArray:
+        return gq.normalize_percentiles(gq.gaussian_blur(gq.remove_hot_pixels(image, 20), 1))
+
+    same(steps(on_device(image, move)), steps(image), image, move)
+
+
+def test_all_frames_of_a_series(move: Any) -> None:
+    image = test_devices.series("f4", (16, 20, 48))
+    same(gq.gaussian_blur(on_device(image, move), 2), gq.gaussian_blur(image, 2), image[:1], move)
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.ome.tif"])
+def test_written(move: Any, tmp_path: Path, name: str) -> None:
+    image = stack("u2", CHUNKS[1])
+    path = gq.write_image(gq.gaussian_blur(on_device(image, move), 1), tmp_path / name)
+    expected = gq.gaussian_blur(image, 1)
+    np.testing.assert_array_equal(gq.open_image(path or tmp_path / name).values, expected.values)
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_only_the_result_leaves_the_device(move: Any, chunks: tuple) -> None:
+    image = on_device(stack("u2", chunks), move)
+    for name in ("blur", "without hot"):
+        device_array.copied.clear()
+        dask.compute(*EXACT[name](image).data.to_delayed().ravel())
+        assert not device_array.copied
