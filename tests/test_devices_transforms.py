@@ -61,13 +61,15 @@ def chunk_sizes(image: xr.DataArray) -> set[int]:
     return {n for n in sizes if n > 1000}
 
 
-def same(found: xr.DataArray, expected: xr.DataArray, image: xr.DataArray, move: Any) -> None:
+def same(
+    found: xr.DataArray, expected: xr.DataArray, image: xr.DataArray, move: Any, rtol: float = 0
+) -> None:
     device_array.copied.clear()
     pixels = pixels_of(found, move)
     left = device_array.copied[: len(device_array.copied) - found.data.npartitions]
     assert not chunk_sizes(image) & set(left), "pixels left the device"
     assert found.dims == expected.dims and found.dtype == expected.dtype
-    np.testing.assert_array_equal(pixels, expected.values)
+    np.testing.assert_allclose(pixels, expected.values, rtol=rtol, atol=0)
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +128,38 @@ def test_only_the_result_leaves_the_device(move: Any, chunks: tuple) -> None:
         device_array.copied.clear()
         dask.compute(*EXACT[name](image).data.to_delayed().ravel())
         assert not device_array.copied
+
+
+PREPARED: dict[str, dict[str, Any]] = {
+    "all steps": {"sigma": [1.0, None, 0.7]},
+    "no sums": {"sigma": 1, "norm_sum": False, "q_post": None, "cap": 0.5},
+    "blur only": {"q": None, "q_sum": None, "q_post": None, "sigma": 1, "norm_sum": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "chunks"), [*((d, CHUNKS[1]) for d in ("u1", "i2", "u2", "i4", "f4", "f8")),
+                          ("u2", CHUNKS[0]), ("f4", CHUNKS[2])],
+)  # fmt: skip
+@pytest.mark.parametrize("name", PREPARED)
+def test_preprocessed(
+    move: Any, name: str, dtype: str, chunks: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gigaqc.preprocess.pixels._FEWEST_PIXELS", 1500)  # of 6300, or it has all
+    monkeypatch.setattr("gigaqc.preprocess.pixels._SAMPLE", 3)
+    image = stack(dtype, chunks)
+    found = gq.pixel_clustering_preprocess(on_device(image, move), **PREPARED[name])
+    expected = gq.pixel_clustering_preprocess(image, **PREPARED[name])
+    same(found, expected, image, move, rtol=1e-6 if found.dtype == "f4" else 1e-10)
+
+
+@pytest.mark.parametrize("pool", ["mean", "exact"])
+def test_preprocessed_together(move: Any, pool: Any) -> None:
+    images = [stack(dtype, CHUNKS[1]) for dtype in ("u2", "u2")]
+    images[1] = images[1] // 2
+    expected = gq.pixel_clustering_preprocess(images, sigma=1, pool=pool)
+    given = [on_device(image, move) for image in images]
+    for one, other in zip(
+        gq.pixel_clustering_preprocess(given, sigma=1, pool=pool), expected, strict=True
+    ):
+        np.testing.assert_allclose(pixels_of(one, move), other, rtol=1e-6)

@@ -12,7 +12,7 @@ from strategies import repeatable
 from test_planes import Mover, on_devices
 
 from gigaqc.backend import to_host
-from gigaqc.kernels import stacks, transform, vectors
+from gigaqc.kernels import stacks, transform
 from gigaqc.transforms import histogram, intensity, neighbours
 
 TYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
@@ -118,23 +118,3 @@ def test_equalized(move: Mover, dtype: str, data: st.DataObject) -> None:
         found = stacks.equalized(move(block), curves)
         expected = histogram._equalized(block, (0, 0, 0, 0), slice(None), curves)
     agree(found, expected)
-
-
-@on_devices
-@pytest.mark.parametrize("dtype", ["i4", "u8", "f8"])
-@given(data=st.data())
-@repeatable
-def test_histogram(move: Mover, dtype: str, data: st.DataObject) -> None:
-    block = data.draw(blocks(dtype))
-    within = block[..., ::-1] > 20
-    values = block.astype("f8")
-    for mask in (None, within):
-        known = values[np.isfinite(values) & (True if mask is None else mask)]
-        found = vectors.finite(move(block), None if mask is None else move(mask))
-        np.testing.assert_array_equal(to_host(found), known)
-        extremes = (known.min(), known.max()) if known.size else (np.inf, -np.inf)
-        assert vectors.extremes(found) == extremes
-        edges = np.array([-30.0, 0.0, 2.5, 50.0, 90.0])
-        np.testing.assert_array_equal(
-            vectors.histogram(found, edges), np.histogram(known, edges)[0]
-        )

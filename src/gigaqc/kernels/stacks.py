@@ -158,18 +158,19 @@ def without_hot(block: Any, halo: Halo, threshold: float) -> Any:
         largest = _largest_neighbour(xp, values, xp.iinfo(values.dtype).min)
         # Differences of any 64 bits are exact without a sign.
         over = xp.astype(values, xp.uint64) - xp.astype(largest, xp.uint64)
-        limit = xp.asarray(min(math.floor(threshold), 2**64 - 1), dtype=xp.uint64)
+        exact = min(math.floor(threshold), 2**64 - 1)
+        limit = xp.asarray(exact, dtype=xp.uint64, device=block.device)
         alone = block.shape[-2] == block.shape[-1] == 1
-        hot = (values > largest) & (over > xp.asarray(limit, device=block.device)) & (not alone)
+        hot = (values > largest) & (over > limit) & (not alone)
     found = core(xp.where(hot, largest, values), halo)
     return xp.astype(found, result_type(xp, block.dtype))
 
 
 def _largest_neighbour(xp: Any, values: Any, nothing: float) -> Any:
     """Maximum of the 8 neighbours in the plane; `nothing` where there is none."""
-    beside_ = _both_sides(xp, values, nothing, -1)
-    with_centre = xp.maximum(beside_, values)
-    return xp.maximum(_both_sides(xp, with_centre, nothing, -2), beside_)
+    beside_row = _both_sides(xp, values, nothing, -1)
+    with_centre = xp.maximum(beside_row, values)
+    return xp.maximum(_both_sides(xp, with_centre, nothing, -2), beside_row)
 
 
 def _both_sides(xp: Any, values: Any, nothing: float, axis: int) -> Any:
