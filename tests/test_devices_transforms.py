@@ -163,3 +163,42 @@ def test_preprocessed_together(move: Any, pool: Any) -> None:
         gq.pixel_clustering_preprocess(given, sigma=1, pool=pool), expected, strict=True
     ):
         np.testing.assert_allclose(pixels_of(one, move), other, rtol=1e-6)
+
+
+SERIES = {
+    "all frames": ((40, 16, 24), {}),
+    "few frames": ((8, 32, 48), {"detrend": 1, "ddof": 1}),
+    "single frames": ((1, 32, 48), {"detrend": 3, "baseline": "intercept"}),
+    "unlike": ((7, 20, 48), {"detrend": 0, "invalid": "zero"}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("name", SERIES)
+def test_signal_to_noise_along_time(
+    move: Any, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gigaqc.series.FRAMES", 4)  # several tasks in time
+    monkeypatch.setattr("gigaqc.noise.moments._FITTED", 4000)  # frames are fitted in parts
+    monkeypatch.setattr("gigaqc.noise.moments._FEWEST_FITTED", 2)
+    chunks, options = SERIES[name]
+    image = test_devices.series(dtype, chunks)
+    expected = gq.tsnr_map(image, **options).compute()
+    device_array.copied.clear()
+    found = gq.tsnr_map(on_device(image, move), **options).compute()
+    xr.testing.assert_allclose(found, expected, rtol=1e-10)
+    if move is device_array.wrapped:
+        assert sum(device_array.copied) == 32 * 48, "more than the map left the device"
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_statistics_of_a_series(move: Any, timed: bool) -> None:
+    image = test_devices.series("u2", (9, 16, 48))
+    mask = np.random.default_rng(0).random((40, 32, 48) if timed else (32, 48)) < 0.7
+    inside = xr.DataArray(mask, dims=("t", "y", "x")[not timed :])
+    expected = gq.temporal_statistics(image, mask=inside).compute()
+    device_array.copied.clear()
+    found = gq.temporal_statistics(on_device(image, move), mask=inside).compute()
+    xr.testing.assert_allclose(found, expected, rtol=1e-10)
+    if move is device_array.wrapped:
+        assert sum(device_array.copied) == 4 * 32 * 48, "more than the maps left the device"

@@ -13,11 +13,12 @@ from gigaqc.image import as_image
 def to_gpu(image: Any) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
-    A scan, all metrics that follow from it, and `gain_map` then observe the chunks there, and only
-    tables, maps and the edges of chunks come back. Transforms and `pixel_clustering_preprocess`
-    compute there, and the chunks of their results stay on the GPU until they are written (or
-    ``image.data.map_blocks(cupy.asnumpy)`` copies them). What is not written for a GPU yet (tissue,
-    objects, `cluster_pixels`, `tsnr_map`, nuclei) copies a chunk back and gives the same results.
+    A scan, all metrics that follow from it, `gain_map`, `tsnr_map` and `temporal_statistics` then
+    observe the chunks there, and only tables, maps and the edges of chunks come back. Transforms
+    and `pixel_clustering_preprocess` compute there, and the chunks of their results stay on the GPU
+    until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies them). What is not
+    written for a GPU yet (tissue, objects, `cluster_pixels`, nuclei) copies a chunk back and gives
+    the same results.
 
     Parameters
     ----------

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
+from gigaqc.backend import beside
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics import temporal
@@ -274,12 +276,23 @@ def _states(
     if mask is not None:
         within = _mask_of(mask, image, has_channels(series, dims))
         if "t" in within.dims:
-            image = image.where(within)
+            image = _frames_within(image, within)
         else:
             inside = within
     arguments = (frames, degree)
     states = states_in_time(image, DetrendedMoments, *arguments, name="moments")
     return states, None if inside is None else as_mask(inside, states.image)
+
+
+def _frames_within(image: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
+    """The series with NaN outside of the mask, where its chunks are."""
+    dtype = np.dtype("f4" if image.dtype.itemsize <= 2 or image.dtype == "f4" else "f8")
+    at = tuple(slice(None) if d in mask.dims else None for d in image.dims)
+    return image.copy(data=da.map_blocks(_or_nan, image.data, mask.data[at], dtype, dtype=dtype))
+
+
+def _or_nan(frames: Any, inside: np.ndarray, dtype: np.dtype) -> Any:
+    return np.where(beside(inside, frames), frames.astype(dtype), np.nan)
 
 
 def _within(values: xr.DataArray, mask: xr.DataArray | None, other: Any = np.nan) -> xr.DataArray:
@@ -314,7 +327,7 @@ def _count(moments: DetrendedMoments) -> np.ndarray:
 
 
 def _std(moments: DetrendedMoments, detrend: int, ddof: int) -> np.ndarray:
-    std = np.empty(len(moments.squares))
+    std = np.empty_like(moments.squares)
     for part, few in moments.parts():
         std[part] = temporal.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
     return std
