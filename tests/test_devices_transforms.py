@@ -10,6 +10,7 @@ from typing import Any
 import dask
 import device_array
 import numpy as np
+import pandas as pd
 import pytest
 import test_devices
 import xarray as xr
@@ -202,3 +203,25 @@ def test_statistics_of_a_series(move: Any, timed: bool) -> None:
     xr.testing.assert_allclose(found, expected, rtol=1e-10)
     if move is device_array.wrapped:
         assert sum(device_array.copied) == 4 * 32 * 48, "more than the maps left the device"
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "gmm": {},
+    "kmeans": {"mask": "positive"},
+    "flowsom": {"mask": np.random.default_rng(0).random((70, 90)) < 0.7},
+}
+
+
+@pytest.mark.parametrize(("dtype", "chunks"), [("u2", CHUNKS[1]), ("f4", CHUNKS[2])])
+@pytest.mark.parametrize("method", METHODS)
+def test_clusters(move: Any, method: Any, dtype: str, chunks: tuple) -> None:
+    image = stack(dtype, chunks)
+    arguments: dict[str, Any] = {"method": method, "fraction": 0.1, **METHODS[method]}
+    expected = gq.cluster_pixels(image, 3, **arguments)
+    device_array.copied.clear()
+    found = gq.cluster_pixels(on_device(image, move), 3, **arguments)
+    assert not chunk_sizes(image) & set(device_array.copied), "pixels left the device"
+    np.testing.assert_array_equal(found.sample, expected.sample)
+    pd.testing.assert_series_equal(found.sizes, expected.sizes)
+    pd.testing.assert_frame_equal(found.profile, expected.profile, rtol=1e-10)
+    same(found.labels, expected.labels, image, move)

@@ -14,11 +14,12 @@ def to_gpu(image: Any) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
     A scan, all metrics that follow from it, `gain_map`, `tsnr_map` and `temporal_statistics` then
-    observe the chunks there, and only tables, maps and the edges of chunks come back. Transforms
-    and `pixel_clustering_preprocess` compute there, and the chunks of their results stay on the GPU
-    until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies them). What is not
-    written for a GPU yet (tissue, objects, `cluster_pixels`, nuclei) copies a chunk back and gives
-    the same results.
+    observe the chunks there, and only tables, maps and the edges of chunks come back. Transforms,
+    `pixel_clustering_preprocess` and the labels of `cluster_pixels` are computed there, and their
+    chunks stay on the GPU until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies
+    them). What is not written for a GPU yet (tissue, objects, nuclei, and metrics that need a read
+    of their own: `joint_histogram`, `colocalization`, `isnr`) copies a chunk back and gives the
+    same results.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from test_planes import Mover, on_devices
 from test_stacks import blocks
 
 from gigaqc.backend import to_host
-from gigaqc.kernels import vectors
+from gigaqc.kernels import classify, vectors
 from gigaqc.kernels.preprocess import divide_by_sum
 from gigaqc.preprocess import steps
 from gigaqc.preprocess.windows import EVERYTHING, Counter
@@ -83,3 +83,41 @@ def test_few_pixels(move: Mover, dtype: str, sigma: float | None) -> None:
     np.testing.assert_array_equal(vectors.gathered(move(block), at), block[at])
     found = steps._blurred_at(move(block), at, sigma)
     np.testing.assert_allclose(found, steps._blurred_at(block, at, sigma), rtol=1e-6)
+
+
+@on_devices
+@pytest.mark.parametrize("components", [1, 4])
+def test_labels_to_the_bit(move: Mover, components: int) -> None:
+    rng = np.random.default_rng(components)
+    pixels = rng.integers(0, 4, (5, 3000)) * 1.0  # many that are as near to one as to another
+    pixels[:, 0] = 1e200
+    centres = rng.integers(0, 4, (components, 5)) * 1.0
+    factors = np.triu(rng.integers(-2, 3, (components, 5, 5)) / 3)
+    offsets = rng.integers(0, 2, components) * 1.0
+    given = [move(channel.copy()) for channel in pixels]
+    expected = np.empty(3000, "i8")
+    classify.nearest(pixels, centres, expected)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(to_host(vectors.nearest(given, centres)), expected)
+        classify.most_probable(pixels, centres, factors, offsets, expected)
+        found = vectors.most_probable(given, centres, factors, offsets)
+    np.testing.assert_array_equal(to_host(found), expected)
+
+
+@on_devices
+def test_sums_by_label(move: Mover) -> None:
+    rng = np.random.default_rng(0)
+    labels, values = rng.integers(0, 4, 500), rng.normal(50, 9, (2, 500))
+    values[:, labels == 0] = np.nan
+    n, sums = vectors.sums_by_label(move(labels), [move(v.copy()) for v in values], 5)
+    np.testing.assert_array_equal(n, np.bincount(labels, minlength=5))
+    expected = [[v[labels == k].sum() if k else 0.0 for v in values] for k in range(5)]
+    np.testing.assert_allclose(sums, expected, rtol=1e-10)
+
+
+@on_devices
+def test_pixels_that_count(move: Mover) -> None:
+    values = np.array([[1.0, np.nan, 0.0, -1.0, np.inf, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]])
+    given = [move(v.copy()) for v in values]
+    for positive, expected in ((False, [1, 0, 1, 1, 0, 1]), (True, [1, 0, 0, 0, 0, 0])):
+        assert to_host(vectors.counting(given, positive)).tolist() == [bool(e) for e in expected]

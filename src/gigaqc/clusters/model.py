@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
-from gigaqc.clusters.blocks import Rule, labelled
+from gigaqc.clusters.blocks import Rule, inside_only, labelled
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
@@ -117,13 +118,17 @@ class PixelModel:
         rule = self.rule
         labels = map_image(
             image, labelled, rule, name="clusters", channels=Channels.MERGED,
-            dtype=rule.labels.dtype,
+            dtype=rule.labels.dtype, on_device=True,
         )  # fmt: skip
         if mask is None:
             return labels
         inside = as_mask(mask, image)
         inside = inside.all("c") if "c" in inside.dims else inside
-        return labels.copy(data=(labels * inside.chunk(_chunks(labels, inside))).data)
+        inside = inside.chunk({d: labels.chunksizes[d] for d in inside.dims})
+        at = tuple(slice(None) if d in inside.dims else None for d in labels.dims)
+        return labels.copy(
+            data=da.map_blocks(inside_only, labels.data, inside.data[at], dtype=labels.dtype)
+        )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Keep the model in a file (numpy's ``.npz``, no pickle).
@@ -170,10 +175,6 @@ class PixelModel:
         held["channels"] = tuple(map(str, held["channels"]))
         held["positive"] = bool(held["positive"])
         return cls(**held)
-
-
-def _chunks(labels: xr.DataArray, mask: xr.DataArray) -> dict[Any, Any]:
-    return {d: labels.chunksizes[d] for d in mask.dims}
 
 
 def train(

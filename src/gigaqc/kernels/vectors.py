@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 
 from gigaqc.backend import beside, bits_of, namespace_of, to_host
-from gigaqc.kernels.planes import occurrences
+from gigaqc.kernels.planes import occurrences, sums_by_group
 from gigaqc.kernels.preprocess import KEY_SHIFT
+
+
+def doubles(values: Any) -> Any:
+    """Flat, as float64."""
+    xp = namespace_of(values)
+    return xp.astype(xp.reshape(values, (-1,)), xp.float64)
 
 
 def finite(values: Any, within: Any = None) -> Any:
     """The finite values of an array as flat float64; only those inside a mask, if there is one."""
     xp = namespace_of(values)
-    flat = xp.astype(xp.reshape(values, (-1,)), xp.float64)
+    flat = doubles(values)
     keep = xp.isfinite(flat)
     return flat[keep if within is None else keep & xp.reshape(within, (-1,))]
 
@@ -124,3 +130,66 @@ def bins_in_window(values: Any, low: float, high: float) -> tuple[int, int, Bins
 def _doubles(values: Any) -> Any:
     xp = namespace_of(values)
     return xp.astype(values, xp.float64)
+
+
+def nearest(pixels: Sequence[Any], centres: np.ndarray) -> Any:
+    """Number of the nearest centre, as `classify.nearest`; channels are flat float64.
+
+    To the bit, so that a pixel between two centres gets the same one: squares are added channel by
+    channel, and not by a product of matrices.
+    """
+    xp = namespace_of(pixels[0])
+    best = xp.full_like(pixels[0], math.inf)
+    found = xp.zeros_like(pixels[0], dtype=xp.int64)
+    for k, centre in enumerate(centres.tolist()):
+        squares: Any = 0.0
+        for values, middle in zip(pixels, centre, strict=True):
+            d = values - middle
+            squares = squares + d * d
+        closer = squares < best
+        best, found = xp.where(closer, squares, best), xp.where(closer, k, found)
+    return found
+
+
+def most_probable(
+    pixels: Sequence[Any], means: np.ndarray, factors: np.ndarray, offsets: np.ndarray
+) -> Any:
+    """Number of the most probable component, as `classify.most_probable`, to the bit as well."""
+    xp = namespace_of(pixels[0])
+    best = xp.full_like(pixels[0], -math.inf)
+    found = xp.zeros_like(pixels[0], dtype=xp.int64)
+    for k, offset in enumerate(offsets.tolist()):
+        about = [values - m for values, m in zip(pixels, means[k].tolist(), strict=True)]
+        squares: Any = 0.0
+        for j in range(len(pixels)):
+            line: Any = 0.0
+            for i in range(j + 1):
+                line = line + about[i] * float(factors[k, i, j])
+            squares = squares + line * line
+        score = offset - 0.5 * squares
+        better = score > best
+        best, found = xp.where(better, score, best), xp.where(better, k, found)
+    return found
+
+
+def counting(channels: Sequence[Any], positive: bool) -> Any:
+    """Which pixels are finite in all channels, and above 0 if they must."""
+    xp = namespace_of(channels[0])
+    keep: Any = None
+    for channel in channels:
+        own = xp.isfinite(channel) & (channel > 0) if positive else xp.isfinite(channel)
+        keep = own if keep is None else keep & own
+    return keep
+
+
+def sums_by_label(labels: Any, channels: Sequence[Any], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many flat pixels each label has, and the sums of their channels (labels, C).
+
+    Label 0 has no sums.
+    """
+    xp = namespace_of(labels)
+    counted = labels > 0
+    sums = [
+        sums_by_group(xp, labels, xp.where(counted, channel, 0.0), size) for channel in channels
+    ]
+    return occurrences(labels, size), np.stack(sums, axis=-1)
