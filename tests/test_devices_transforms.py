@@ -225,3 +225,37 @@ def test_clusters(move: Any, method: Any, dtype: str, chunks: tuple) -> None:
     pd.testing.assert_series_equal(found.sizes, expected.sizes)
     pd.testing.assert_frame_equal(found.profile, expected.profile, rtol=1e-10)
     same(found.labels, expected.labels, image, move)
+
+
+@pytest.mark.parametrize("outside", [None, 7])
+def test_polygons_of_an_image_on_a_device(move: Any, outside: float | None) -> None:
+    image = stack("u2", CHUNKS[1])
+    mask = np.random.default_rng(0).random((70, 90)) < 0.7
+    found = gq.region(on_device(image, move), mask, outside=outside)
+    expected = gq.region(image, mask, outside=outside)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(pixels_of(found, move), expected.values)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_histogram_of_an_image_on_a_device(move: Any, masked: bool) -> None:
+    image = stack("f4", CHUNKS[2])
+    mask = np.random.default_rng(0).random((70, 90)) < 0.7 if masked else None
+    device_array.copied.clear()
+    found = gq.histogram(on_device(image, move), 50, mask=mask).compute()
+    assert not chunk_sizes(image) & set(device_array.copied), "pixels left the device"
+    xr.testing.assert_identical(found, gq.histogram(image, 50, mask=mask).compute())
+
+
+def test_pictures_of_what_lies_on_a_device(move: Any) -> None:
+    image = stack("u2", CHUNKS[1])
+    labels = xr.DataArray(np.kron(np.arange(63).reshape(7, 9), np.ones((10, 10), "i4")))
+    labels = labels.rename(dim_0="y", dim_1="x").chunk(30)
+    for draw, *given in (
+        (gq.pl.map, image[0]),
+        (gq.pl.clusters, labels),
+        (gq.pl.nuclei, image, labels),
+    ):
+        expected, found = draw(*given), draw(*(on_device(one, move) for one in given))
+        for one, other in zip(found.images, expected.images, strict=True):
+            np.testing.assert_array_equal(one.get_array(), other.get_array())

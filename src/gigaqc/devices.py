@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
+import dask.base
+import numpy as np
 import xarray as xr
 
-from gigaqc.backend import empty_on_gpu, to_device
+from gigaqc.backend import beside, empty_on_gpu, to_device, to_host
 from gigaqc.image import as_image
 
 
@@ -45,3 +48,26 @@ def to_gpu(image: Any) -> xr.DataArray:
     nothing = empty_on_gpu(labelled.ndim, labelled.dtype)
     moved = labelled.data.map_blocks(to_device, dtype=nothing.dtype, meta=nothing)
     return labelled.copy(data=moved)
+
+
+def only_inside(
+    image: xr.DataArray, mask: xr.DataArray, outside: float, dtype: np.dtype
+) -> xr.DataArray:
+    """The image with one value outside of a mask over dims of it, where its chunks are (lazy).
+
+    xarray's ``where`` would mix arrays of a device with those of the host, which is refused there.
+    """
+    at = tuple(slice(None) if d in mask.dims else None for d in image.dims)
+    given = (image.data, mask.data[at], outside, dtype)
+    return image.copy(data=da.map_blocks(_within, *given, dtype=dtype))
+
+
+def _within(block: Any, inside: np.ndarray, outside: float, dtype: np.dtype) -> Any:
+    chosen = np.where(beside(inside, block), block.astype(dtype, copy=False), outside)
+    return chosen.astype(dtype, copy=False)
+
+
+def in_memory(array: Any) -> np.ndarray:
+    """The pixels of an image, or of any array, in the memory of the host; computed *now*."""
+    data = array.data if isinstance(array, xr.DataArray) else array
+    return to_host(dask.base.compute(data)[0])

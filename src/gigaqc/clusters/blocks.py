@@ -128,11 +128,6 @@ def _reshaped(values: Any, shape: tuple[int, ...]) -> Any:
     return namespace_of(values).reshape(values, shape)
 
 
-def inside_only(labels: Any, mask: np.ndarray) -> Any:
-    """Labels inside a mask, 0 elsewhere."""
-    return labels * beside(mask, labels)
-
-
 @dataclass(frozen=True)
 class Sums:
     """Pixels of each label, and the sums of their channels (labels, C)."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
-from gigaqc.clusters.blocks import Rule, inside_only, labelled
+from gigaqc.clusters.blocks import Rule, labelled
+from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
@@ -125,10 +125,7 @@ class PixelModel:
         inside = as_mask(mask, image)
         inside = inside.all("c") if "c" in inside.dims else inside
         inside = inside.chunk({d: labels.chunksizes[d] for d in inside.dims})
-        at = tuple(slice(None) if d in inside.dims else None for d in labels.dims)
-        return labels.copy(
-            data=da.map_blocks(inside_only, labels.data, inside.data[at], dtype=labels.dtype)
-        )
+        return only_inside(labels, inside, 0, labels.dtype)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Keep the model in a file (numpy's ``.npz``, no pickle).

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import beside
+from gigaqc.devices import only_inside
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics import temporal
@@ -276,23 +275,13 @@ def _states(
     if mask is not None:
         within = _mask_of(mask, image, has_channels(series, dims))
         if "t" in within.dims:
-            image = _frames_within(image, within)
+            short = image.dtype.itemsize <= 2 or image.dtype == "f4"
+            image = only_inside(image, within, np.nan, np.dtype("f4" if short else "f8"))
         else:
             inside = within
     arguments = (frames, degree)
     states = states_in_time(image, DetrendedMoments, *arguments, name="moments")
     return states, None if inside is None else as_mask(inside, states.image)
-
-
-def _frames_within(image: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
-    """The series with NaN outside of the mask, where its chunks are."""
-    dtype = np.dtype("f4" if image.dtype.itemsize <= 2 or image.dtype == "f4" else "f8")
-    at = tuple(slice(None) if d in mask.dims else None for d in image.dims)
-    return image.copy(data=da.map_blocks(_or_nan, image.data, mask.data[at], dtype, dtype=dtype))
-
-
-def _or_nan(frames: Any, inside: np.ndarray, dtype: np.dtype) -> Any:
-    return np.where(beside(inside, frames), frames.astype(dtype), np.nan)
 
 
 def _within(values: xr.DataArray, mask: xr.DataArray | None, other: Any = np.nan) -> xr.DataArray:
