@@ -259,3 +259,16 @@ def test_pictures_of_what_lies_on_a_device(move: Any) -> None:
         expected, found = draw(*given), draw(*(on_device(one, move) for one in given))
         for one, other in zip(found.images, expected.images, strict=True):
             np.testing.assert_array_equal(one.get_array(), other.get_array())
+
+
+def test_what_is_not_measurable_along_time(move: Any) -> None:
+    t = np.arange(60.0)[:, None, None]
+    frames = test_devices.series("f8", (60, 32, 48)).values[:1] + 0 * t
+    frames[:, 0] = 1e4 - 30 * t[:, 0] + 0.7 * t[:, 0] ** 2
+    frames[:, 1] += np.sin(t[:, 0])
+    frames[3:, 1, :9], frames[5:30, 2] = np.nan, np.nan
+    image = xr.DataArray(frames, dims=("t", "y", "x")).chunk(t=25, y=20)
+    found = gq.temporal_statistics(on_device(image, move)).compute()
+    xr.testing.assert_allclose(found, gq.temporal_statistics(image).compute(), rtol=1e-10)
+    measured = np.isfinite(found["tsnr"].values)
+    assert measured[1, 9:].all() and not measured[0].any() and not measured[1:, :9].any()
