@@ -21,8 +21,8 @@ def to_gpu(image: Any) -> xr.DataArray:
     `pixel_clustering_preprocess` and the labels of `cluster_pixels` are computed there, and their
     chunks stay on the GPU until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies
     them). What is not written for a GPU yet (tissue, objects, nuclei, and metrics that need a read
-    of their own: `joint_histogram`, `colocalization`, `isnr`) copies a chunk back and gives the
-    same results.
+    of their own: `joint_histogram`, `colocalization`, `isnr` and its maps) copies a chunk back and
+    gives the same results.
 
     Parameters
     ----------
@@ -42,7 +42,9 @@ def to_gpu(image: Any) -> xr.DataArray:
     Notes
     -----
     Each worker uses the device that is current in it; ``dask_cuda.LocalCUDACluster`` starts one
-    worker a GPU. Counts and quantiles are the same to the bit as on the CPU, sums to 1e-10.
+    worker a GPU. Counts, quantiles and labels are the same to the bit as on the CPU, and so are the
+    blur and what only scales or replaces pixels; sums agree to 1e-10, other transforms to the
+    rounding of their type.
     """
     labelled = as_image(image)
     nothing = empty_on_gpu(labelled.ndim, labelled.dtype)
