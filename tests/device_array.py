@@ -1,7 +1,8 @@
 """An array that behaves as cupy's do, in the memory of the host: for tests without a device.
 
 numpy's functions and operators take it and give another one; what would copy it to the host
-unasked is refused; ``.get()`` copies it, and is counted.
+unasked is refused, and so are arrays of numpy beside it; ``.get()`` copies it, and is counted. As
+on a device, nothing is said of overflows and undefined results.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ def unwrapped(value: Any) -> Any:
     return {k: unwrapped(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
+def moved(*values: Any) -> Any:
+    """The values without their wrapping; arrays that are not on the device are refused."""
+    for value in values:
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        if isinstance(value, (list, tuple)):
+            moved(*value)
+    return unwrapped(values)
+
+
 def wrapped(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return DeviceArray(np.asarray(value))
@@ -42,7 +53,9 @@ class _Namespace:
             return value
 
         def function(*arguments: Any, device: Any = None, **named: Any) -> Any:
-            return wrapped(value(*unwrapped(arguments), **unwrapped(named)))
+            given = unwrapped(arguments) if name == "asarray" else moved(*arguments)
+            with np.errstate(all="ignore"):
+                return wrapped(value(*given, **unwrapped(named)))
 
         return function
 
@@ -60,16 +73,23 @@ class DeviceArray(NDArrayOperatorsMixin):
         value = getattr(self.values, name)
         if not callable(value):
             return wrapped(value) if isinstance(value, np.ndarray) else value
-        return lambda *a, **k: wrapped(value(*unwrapped(a), **unwrapped(k)))
+
+        def method(*arguments: Any, **named: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return wrapped(value(*moved(*arguments), **unwrapped(named)))
+
+        return method
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs)))
+        with np.errstate(all="ignore"):
+            return wrapped(getattr(ufunc, method)(*moved(*inputs), **unwrapped(kwargs)))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return wrapped(function(*unwrapped(args), **unwrapped(kwargs)))
+        with np.errstate(all="ignore"):
+            return wrapped(function(*moved(*args), **unwrapped(kwargs)))
 
     def __array_namespace__(self, **_: Any) -> Any:
         return _Namespace()

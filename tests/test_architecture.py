@@ -40,6 +40,7 @@ LEVELS = {
     "rules": 3,
     "reading": 3.4,
     "passes": 3.5,
+    "halos": 3.5,
     "mapping": 3.6,
     "scratch": 3.6,
     "series": 3.7,

@@ -38,11 +38,12 @@ def local(block: Any) -> Any:
     return to_host(block) if on_host(block) else block
 
 
-def empty_beside(block: Any, shape: tuple[int, ...]) -> Any:
-    """An array of the same type, where the block is."""
+def empty_beside(block: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """An array where the block is; by default of the same type."""
+    dtype = block.dtype if dtype is None else dtype
     if on_host(block):
-        return np.empty(shape, block.dtype)
-    return namespace_of(block).empty(shape, dtype=block.dtype, device=block.device)
+        return np.empty(shape, dtype)
+    return namespace_of(block).empty(shape, dtype=dtype, device=block.device)
 
 
 def beside(array: np.ndarray, block: Any) -> Any:

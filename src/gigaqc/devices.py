@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
+import dask.base
+import numpy as np
 import xarray as xr
 
-from gigaqc.backend import empty_on_gpu, to_device
+from gigaqc.backend import beside, empty_on_gpu, to_device, to_host
 from gigaqc.image import as_image
 
 
 def to_gpu(image: Any) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
-    A scan, all metrics that follow from it, and `gain_map` then observe the chunks there, and only
-    tables, maps and the edges of chunks come back. What is not written for a GPU yet (tissue,
-    objects, transforms, `tsnr_map`, nuclei) copies a chunk back and gives the same results.
+    A scan, all metrics that follow from it, `gain_map`, `tsnr_map` and `temporal_statistics` then
+    observe the chunks there, and only tables, maps and the edges of chunks come back. Transforms,
+    `pixel_clustering_preprocess` and the labels of `cluster_pixels` are computed there, and their
+    chunks stay on the GPU until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies
+    them). What is not written for a GPU yet (tissue, objects, nuclei, and metrics that need a read
+    of their own: `joint_histogram`, `colocalization`, `isnr` and its maps) copies a chunk back and
+    gives the same results.
 
     Parameters
     ----------
@@ -35,9 +42,34 @@ def to_gpu(image: Any) -> xr.DataArray:
     Notes
     -----
     Each worker uses the device that is current in it; ``dask_cuda.LocalCUDACluster`` starts one
-    worker a GPU. Counts and quantiles are the same to the bit as on the CPU, sums to 1e-10.
+    worker a GPU. Counts, quantiles and labels are the same to the bit as on the CPU, and so are the
+    blur and what only scales or replaces pixels; sums agree to 1e-10, other transforms to the
+    rounding of their type.
     """
     labelled = as_image(image)
     nothing = empty_on_gpu(labelled.ndim, labelled.dtype)
     moved = labelled.data.map_blocks(to_device, dtype=nothing.dtype, meta=nothing)
     return labelled.copy(data=moved)
+
+
+def only_inside(
+    image: xr.DataArray, mask: xr.DataArray, outside: float, dtype: np.dtype
+) -> xr.DataArray:
+    """The image with one value outside of a mask over dims of it, where its chunks are (lazy).
+
+    xarray's ``where`` would mix arrays of a device with those of the host, which is refused there.
+    """
+    at = tuple(slice(None) if d in mask.dims else None for d in image.dims)
+    given = (image.data, mask.data[at], outside, dtype)
+    return image.copy(data=da.map_blocks(_within, *given, dtype=dtype))
+
+
+def _within(block: Any, inside: np.ndarray, outside: float, dtype: np.dtype) -> Any:
+    chosen = np.where(beside(inside, block), block.astype(dtype, copy=False), outside)
+    return chosen.astype(dtype, copy=False)
+
+
+def in_memory(array: Any) -> np.ndarray:
+    """The pixels of an image, or of any array, in the memory of the host; computed *now*."""
+    data = array.data if isinstance(array, xr.DataArray) else array
+    return to_host(dask.base.compute(data)[0])

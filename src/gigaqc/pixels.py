@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
+from gigaqc.backend import on_host
 from gigaqc.distribution import (
     CodeHistogram,
     Histogram,
@@ -21,6 +22,7 @@ from gigaqc.distribution import (
     bias_of,
     layout_of,
 )
+from gigaqc.kernels import vectors
 from gigaqc.kernels.accumulate import KeyLayout, count_keys
 from gigaqc.kernels.fused import take_occupied
 from gigaqc.kernels.rows import count_codes
@@ -78,7 +80,8 @@ class Extremes:
 
 def extremes_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed:
     """Smallest and largest finite value of each channel, as `Extremes`, in one read (lazy)."""
-    return Pass(f"extremes-{_token(image, mask)}", image, mask, _extremes).build()
+    name = f"extremes-{_token(image, mask)}"
+    return Pass(name, image, mask, _extremes, on_device=True).build()
 
 
 def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Place) -> Extremes:
@@ -87,6 +90,9 @@ def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Pla
         low.append(np.inf)
         high.append(-np.inf)
         within = None if masks is None else masks[c]
+        if not on_host(channel):
+            low[c], high[c] = vectors.extremes(vectors.finite(channel, within))
+            continue
         for (values,) in _finite_slabs(channel, within=within):
             if values.size:
                 low[c] = min(low[c], values.min())
@@ -174,7 +180,8 @@ def histogram_pass(
         inclusive.
     """
     name = f"histogram-{_token(image, mask, edges)}"
-    counted = Pass(name, image, mask, _count, (edges,), after=_promised(edges)).build()
+    after = _promised(edges)
+    counted = Pass(name, image, mask, _count, (edges,), after=after, on_device=True).build()
     return join(f"{name}-counts", _counts_of, counted)
 
 
@@ -236,6 +243,9 @@ def _count(
         if bins.undefined:
             continue
         within = None if masks is None else masks[c]
+        if not on_host(channel):
+            counts[c] += vectors.histogram(vectors.finite(channel, within), bins.edges)
+            continue
         for (values,) in _finite_slabs(channel, within=within):
             (held,) = _only(bins.hold(values), values)
             counts[c] += np.bincount(bins.of(held), minlength=bins.n)

@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from gigaqc.devices import only_inside
 from gigaqc.errors import ImageTypeError, ParameterError
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, as_mask
@@ -113,14 +114,14 @@ def _with_places(image: xr.DataArray, axes: Mapping[str, Axis]) -> xr.DataArray:
 def _masked(cut: xr.DataArray, inside: xr.DataArray, outside: float | None) -> xr.DataArray:
     """With a value of its own outside."""
     if outside is None:
-        if cut.dtype.kind != "f":
-            cut = cut.astype("f4" if cut.dtype.itemsize <= 2 else "f8")
-        return cut.where(inside)
+        short = cut.dtype.kind != "f" and cut.dtype.itemsize <= 2
+        dtype = cut.dtype if cut.dtype.kind == "f" else np.dtype("f4" if short else "f8")
+        return only_inside(cut, inside, np.nan, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         value = np.asarray(outside).astype(cut.dtype)
     if not (value == outside or (np.isnan(outside) and cut.dtype.kind == "f")):
         raise ParameterError(f"outside: got {outside!r}, which {cut.dtype} does not hold.")
-    return cut.where(inside, value[()])
+    return only_inside(cut, inside, value.item(), cut.dtype)
 
 
 @dataclass(frozen=True)

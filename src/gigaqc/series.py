@@ -23,7 +23,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
-from gigaqc.backend import to_host
+from gigaqc.backend import empty_beside, local, to_host
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
 from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
@@ -86,7 +86,8 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
 
     ``empty(pixels, start, *arguments)`` makes a state for so many pixels, whose ``add(frames)``
     takes the frames from `start` on, (frames, pixels) arrays in the order of time, and whose
-    ``merge(other)`` gives the state of both where the other's frames follow.
+    ``merge(other)`` gives the state of both where the other's frames follow. Frames on a device are
+    given there; maps are in the memory of the host.
     """
     name = f"{name}-{tokenize(image.data.name, empty, arguments)}"
     runs, times = plan_places(image)
@@ -213,7 +214,7 @@ class PlaceStates:
         """The map of the place whose pixels are ``function(state, *arguments)``."""
         blocks = np.empty(len(self.states), dtype=object)
         for i, (state, shape) in enumerate(zip(self.states, self.shapes, strict=True)):
-            blocks[i] = function(state, *arguments).reshape(shape)
+            blocks[i] = to_host(function(state, *arguments)).reshape(shape)
         return blocks[0] if len(blocks) == 1 else np.block(blocks.reshape(self.shape).tolist())
 
 
@@ -254,9 +255,10 @@ def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Ite
 
     In one buffer, which the next batch overwrites: fetching new memory takes longer than copying.
     """
-    buffer, filled, left, together = np.empty(0), 0, sum(lengths), 0
+    buffer: Any = None
+    filled, left, together = 0, sum(lengths), 0
     for key, length in zip(keys, lengths, strict=True):
-        chunk = to_host(source.take(key))
+        chunk = local(source.take(key))
         if not together:
             frame = math.prod(chunk.shape[1:])
             together = min(FRAMES, max(BATCH_VALUES // frame, 1), left)
@@ -264,8 +266,8 @@ def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Ite
         if not filled and (length >= together or not left):
             yield chunk
             continue
-        if not buffer.size:
-            buffer = np.empty((together + max(lengths), *chunk.shape[1:]), chunk.dtype)
+        if buffer is None:
+            buffer = empty_beside(chunk, (together + max(lengths), *chunk.shape[1:]))
         buffer[filled : filled + length] = chunk
         filled += length
         if filled >= together or not left:

@@ -166,6 +166,11 @@ def test_equalized_floats(case: Case, nbins: int) -> None:
     compare(gq.equalize_histogram(case.image, nbins), case, expected, 1e-5)
 
 
+def test_equalized_in_one_bin_nan_stays() -> None:
+    found = gq.equalize_histogram(np.array([[1.0, np.nan], [2.0, 3.0]]), 1)
+    np.testing.assert_array_equal(found, [[1, np.nan], [1, 1]])
+
+
 @repeatable
 @given(ALL)
 def test_to_channel(case: Case) -> None:

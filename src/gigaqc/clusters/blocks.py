@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gigaqc.kernels import classify
+from gigaqc.backend import beside, namespace_of, on_host
+from gigaqc.kernels import classify, vectors
 from gigaqc.kernels.sampling import drawn_positions
 from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place
@@ -46,14 +48,18 @@ def observe_sample(
     blocks = list(channels)
     start = (place.t, place.z, place.y, place.x)
     at = drawn_positions(start, blocks[0].shape, fraction, salt)
-    values = np.stack([block[at] for block in blocks], axis=-1).astype("f8")
+    values = np.stack([_taken(block, at) for block in blocks], axis=-1).astype("f8")
     keep = _counts(values.T, positive)
     for mask in masks or []:
-        keep &= mask[at]
+        keep &= _taken(mask, at)
     place_in_image = np.zeros(len(values), "i8")
     for size, index, first in zip(sizes, at, start, strict=True):
         place_in_image = place_in_image * size + index + first
     return Sample(values[keep], place_in_image[keep])
+
+
+def _taken(block: Any, at: tuple[np.ndarray, ...]) -> np.ndarray:
+    return block[at] if on_host(block) else vectors.gathered(block, at)
 
 
 def _counts(pixels: Iterable[np.ndarray], positive: bool) -> np.ndarray:
@@ -78,8 +84,10 @@ class Rule:
     labels: np.ndarray
     positive: bool
 
-    def apply(self, channels: Sequence[np.ndarray]) -> np.ndarray:
+    def apply(self, channels: Sequence[Any]) -> Any:
         """Labels of pixels, flat; 0 where a pixel does not count."""
+        if not on_host(channels[0]):
+            return self._apply_on_device([vectors.doubles(channel) for channel in channels])
         flat = [channel.reshape(-1) for channel in channels]
         out = np.empty(flat[0].size, self.labels.dtype)
         found = np.empty(_SLAB, "i8")
@@ -98,10 +106,26 @@ class Rule:
             out[start : start + n] = np.where(counts, self.labels[found[:n]], 0)
         return out
 
+    def _apply_on_device(self, flat: Sequence[Any]) -> Any:
+        xp = namespace_of(flat[0])
+        counts = vectors.counting(flat, self.positive)
+        pixels = [xp.where(counts, channel, 0.0) for channel in flat]
+        if self.factors is None or self.offsets is None:
+            found = vectors.nearest(pixels, self.centres)
+        else:
+            found = vectors.most_probable(pixels, self.centres, self.factors, self.offsets)
+        return xp.where(counts, xp.take(beside(self.labels, found), found), 0)
 
-def labelled(block: Sequence[np.ndarray], halo: Halo, channels: slice, rule: Rule) -> np.ndarray:
+
+def labelled(block: Sequence[Any], halo: Halo, channels: slice, rule: Rule) -> Any:
     """Labels of a block, without a channel axis."""
-    return rule.apply(block).reshape(block[0].shape)
+    return _reshaped(rule.apply(block), block[0].shape)
+
+
+def _reshaped(values: Any, shape: tuple[int, ...]) -> Any:
+    if on_host(values):
+        return values.reshape(shape)
+    return namespace_of(values).reshape(values, shape)
 
 
 @dataclass(frozen=True)
@@ -121,10 +145,13 @@ def observe_sums(
 ) -> Sums:
     """Of a block: how many pixels each label has, and what they add up to."""
     blocks = list(channels)
+    size = int(rule.labels.max()) + 1
     labels = rule.apply(blocks).astype("i8")
     for mask in masks or []:
-        labels *= mask.reshape(-1)
-    size = int(rule.labels.max()) + 1
+        labels *= _reshaped(mask, (-1,))
+    if not on_host(labels):
+        flat = [vectors.doubles(block) for block in blocks]
+        return Sums(*vectors.sums_by_label(labels, flat, size))
     counted = labels > 0
     sums = []
     for block in blocks:

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.clusters.blocks import Rule, labelled
+from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
@@ -117,13 +118,14 @@ class PixelModel:
         rule = self.rule
         labels = map_image(
             image, labelled, rule, name="clusters", channels=Channels.MERGED,
-            dtype=rule.labels.dtype,
+            dtype=rule.labels.dtype, on_device=True,
         )  # fmt: skip
         if mask is None:
             return labels
         inside = as_mask(mask, image)
         inside = inside.all("c") if "c" in inside.dims else inside
-        return labels.copy(data=(labels * inside.chunk(_chunks(labels, inside))).data)
+        inside = inside.chunk({d: labels.chunksizes[d] for d in inside.dims})
+        return only_inside(labels, inside, 0, labels.dtype)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Keep the model in a file (numpy's ``.npz``, no pickle).
@@ -170,10 +172,6 @@ class PixelModel:
         held["channels"] = tuple(map(str, held["channels"]))
         held["positive"] = bool(held["positive"])
         return cls(**held)
-
-
-def _chunks(labels: xr.DataArray, mask: xr.DataArray) -> dict[Any, Any]:
-    return {d: labels.chunksizes[d] for d in mask.dims}
 
 
 def train(

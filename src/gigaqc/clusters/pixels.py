@@ -297,12 +297,14 @@ class _Task:
         salt = (self.seed << 20) + k
         arguments = (self.fraction, salt, sizes, self.positive)
         name = f"pixels-{_token(image, mask, arguments)}"
-        return Pass(name, image, mask, observe_sample, arguments).build()
+        return Pass(name, image, mask, observe_sample, arguments, on_device=True).build()
 
     def sums(self, rule: Rule) -> Sums:
         """Of all pixels of all images, by label."""
         added = [
-            Pass(f"profile-{_token(i, m, rule)}", i, m, observe_sums, (rule,)).build()
+            Pass(
+                f"profile-{_token(i, m, rule)}", i, m, observe_sums, (rule,), on_device=True
+            ).build()
             for i, m in zip(self.images, self.masks, strict=True)
         ]
         total, *others = dask.base.compute(*added)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gigaqc.backend import to_host
 from gigaqc.errors import WriteError
 from gigaqc.io.location import is_zarr, locate
 
@@ -54,7 +55,7 @@ class StagedArray:
         if not self._metadata.exists():
             folder = str(self._metadata.parent)
             raise WriteError(f"path: {folder!r} was removed while it was written to; run again.")
-        self._array[place] = block
+        self._array[place] = to_host(block)
 
 
 def remove(path: Path) -> None:

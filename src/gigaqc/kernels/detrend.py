@@ -404,8 +404,8 @@ def add_fits(norms_2, mixes_2, fit_2, norms, mixes, fit, squares):
 
 def value_at(row: Floats, mixes: Floats, fit: Floats) -> Floats:
     """The fit of each pixel where Legendre's polynomials are `row`."""
-    x = [np.full(fit.shape[1], value) for value in row]
-    total = np.zeros(fit.shape[1])
+    x = [np.full_like(fit[0], value) for value in row]
+    total = np.zeros_like(fit[0])
     for k, coefficients in enumerate(fit):
         total += x[k] * coefficients
         for j in range(k + 1, len(fit)):

@@ -96,7 +96,7 @@ def integer_plane(
     values = xp.astype(codes, xp.int64)
     squares = values * values
     if parts & MOMENTS:
-        histogram[0] += _counts(values, 65536).astype(histogram.dtype)
+        histogram[0] += occurrences(values, 65536).astype(histogram.dtype)
         row_table += to_host(xp.stack([xp.sum(values, axis=1), xp.sum(squares, axis=1)]))
         largest, at_largest = tiles.largest(values, -1)
         sums = [tiles.of(p) for p in (values >= 0, values, squares, values == int(zero))]
@@ -119,7 +119,7 @@ def integer_plane(
         return False
     median = _median(xp, nine)
     response = nine[4] - median
-    response_table[0] += _counts(response + RESPONSE_ZERO, 131072).astype(response_table.dtype)
+    response_table[0] += occurrences(response + RESPONSE_ZERO, 131072).astype(response_table.dtype)
     return _add_excess(xp, response, median + int(bias), excess_table)
 
 
@@ -161,10 +161,10 @@ def float_plane(
     median = _median(xp, nine)[known]
     response = nine[4][known] - median
     if not excess_table.shape[1]:
-        response_table[0] += _counts(_response_bins(xp, response), 65536)
+        response_table[0] += occurrences(_response_bins(xp, response), 65536)
         return
     whole = xp.astype(response, xp.int64)
-    response_table[0] += _counts(whole + RESPONSE_ZERO, 131072)
+    response_table[0] += occurrences(whole + RESPONSE_ZERO, 131072)
     _add_excess(xp, whole, xp.astype(median, xp.int64), excess_table)
 
 
@@ -194,8 +194,8 @@ def count_keys(
         return none.astype("i8"), none.astype("i8"), none, none, (zeros, nans, infinite)
     bins, member = _grouped(xp, _bins(xp, keys, layout))
     rest = xp.astype(keys & ((1 << layout.tail) - 1), xp.float64)
-    counts = _counts(member, bins.size)
-    sums = [_weighted(xp, member, weights, bins.size) for weights in (rest, rest * rest)]
+    counts = occurrences(member, bins.size)
+    sums = [sums_by_group(xp, member, weights, bins.size) for weights in (rest, rest * rest)]
     there = counts > 0
     return bins[there], counts[there], sums[0][there], sums[1][there], (zeros, nans, infinite)
 
@@ -221,7 +221,7 @@ def products(x: Any, y: Any) -> np.ndarray:
     return to_host(x @ namespace_of(x).matrix_transpose(y))
 
 
-def _counts(values: Any, size: int) -> np.ndarray:
+def occurrences(values: Any, size: int) -> np.ndarray:
     """How often each of 0..size-1 occurs."""
     xp = namespace_of(values)
     flat = xp.reshape(values, (-1,))
@@ -241,7 +241,7 @@ def _grouped(xp: Any, bins: Any) -> tuple[np.ndarray, Any]:
     return to_host(xp.take(distinct, order)), xp.take(xp.argsort(order), inverse)
 
 
-def _weighted(xp: Any, member: Any, weights: Any, size: int) -> np.ndarray:
+def sums_by_group(xp: Any, member: Any, weights: Any, size: int) -> np.ndarray:
     """Sums of weights by group."""
     if (bincount := getattr(xp, "bincount", None)) is not None:
         return to_host(bincount(member, weights=weights, minlength=size))
@@ -281,7 +281,7 @@ def _add_excess(xp: Any, d: Any, level: Any, table: np.ndarray) -> bool:
         if offset:
             above = above & (level >= offset)
         if found := found or bool(xp.any(above)):
-            row += _counts(d[above], row.size).astype(row.dtype)
+            row += occurrences(d[above], row.size).astype(row.dtype)
     return found
 
 

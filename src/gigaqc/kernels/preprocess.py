@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_KEY_SHIFT = np.int64(34)  # of the 52 bits of a float64 mantissa, 18 are kept
+KEY_SHIFT = 34  # of the 52 bits of a float64 mantissa, 18 are kept
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -75,5 +75,5 @@ def divide_by_sum(blurred, factors, threshold, norm_sum, post, cap, out):
 
 def keys_of(values: np.ndarray) -> np.ndarray:
     """Order-preserving key of float64 values, the same for what lies within 2^-18 of another."""
-    bits = np.abs(values).view("i8") >> _KEY_SHIFT
+    bits = np.abs(values).view("i8") >> KEY_SHIFT
     return np.where(values < 0, -bits, bits)

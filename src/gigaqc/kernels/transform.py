@@ -77,8 +77,8 @@ def gaussian_blur(
     pixels = np.require(block, dtype, ["C", "W"])
     out = np.empty((height, width), dtype)
     if out.size:
-        rows = _mirrored(halo[0], height, block.shape[0], len(weights_y) - 1)
-        columns = _mirrored(halo[2], width, block.shape[1], len(weights_x) - 1)
+        rows = mirrored(halo[0], height, block.shape[0], len(weights_y) - 1)
+        columns = mirrored(halo[2], width, block.shape[1], len(weights_x) - 1)
         _blur(pixels, weights_y, weights_x, rows, columns, out)
     return out
 
@@ -95,7 +95,7 @@ def _core_shape(shape: tuple[int, ...], halo: tuple[int, int, int, int]) -> tupl
     return core
 
 
-def _mirrored(start: int, length: int, size: int, radius: int) -> npt.NDArray[np.int64]:
+def mirrored(start: int, length: int, size: int, radius: int) -> npt.NDArray[np.int64]:
     """Positions within `size` of the core and `radius` around it, mirrored at the ends."""
     at = np.arange(start - radius, start + length + radius) % (2 * size)
     return np.where(at < size, at, 2 * size - 1 - at)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from gigaqc.kernels import detrend
+from gigaqc.backend import beside, empty_beside, on_host
+from gigaqc.kernels import detrend, fits
 from gigaqc.kernels.detrend import Floats
 
 _PART = 1 << 14
+_FITTED = 1 << 23  # values on a device that are fitted at once, as float64
+_FEWEST_FITTED = 16  # frames
 
 
 class DetrendedMoments:
@@ -30,7 +34,7 @@ class DetrendedMoments:
     -----
     A state: `merge` gives that of both where the frames of the other follow. As long as no value
     is missing, `norms` and `mixes` are those of Gram's polynomials and not kept: see
-    `gigaqc.kernels.detrend`.
+    `gigaqc.kernels.detrend`. Of frames on a device the state is there as well.
     """
 
     def __init__(self, pixels: int, start: int, total: int, degree: int) -> None:
@@ -42,23 +46,52 @@ class DetrendedMoments:
         self.norms: Floats | None = None
         self.mixes: Floats | None = None
 
-    def add(self, block: np.ndarray) -> None:
+    @property
+    def _kernels(self) -> Any:
+        return detrend if on_host(self.fit) else fits
+
+    def add(self, block: Any) -> None:
         """Take the following frames, (frames, pixels)."""
-        block = detrend.compiled_type(block)
-        if self.norms is None and not detrend.all_finite(block):
+        if on_host(block):
+            block = detrend.compiled_type(block)
+        elif not self.frames:
+            arrays = (self.reference, self.fit, self.squares)
+            self.reference, self.fit, self.squares = (beside(a, block) for a in arrays)
+        if self.norms is None and not self._kernels.all_finite(block):
             self._divide()
         if self.norms is None:
-            if not self.frames:
-                self.reference = block[0].astype("f8")
+            self._add_whole(block)
+            return
+        times = self.start + self.frames + np.arange(len(block))
+        polynomials = detrend.legendre(times, self.total, self.degree)
+        self._kernels.add_frames_with_gaps(
+            block, polynomials, self.reference, self.norms, self.mixes, self.fit, self.squares
+        )
+        self.frames += len(block)
+
+    def _add_whole(self, block: Any) -> None:
+        """Take frames in which nothing is missing, nor was before."""
+        if not self.frames:
+            self.reference = block[0].astype("f8")
+        if on_host(block):
             steps = detrend.frame_steps(self.frames, len(block), self.degree)
             detrend.add_frames(block, self.reference, steps, self.fit, self.squares)
-        else:
-            times = self.start + self.frames + np.arange(len(block))
-            polynomials = detrend.legendre(times, self.total, self.degree)
-            detrend.add_frames_with_gaps(
-                block, polynomials, self.reference, self.norms, self.mixes, self.fit, self.squares
-            )
-        self.frames += len(block)
+            self.frames += len(block)
+            return
+        few = max(_FITTED // block.shape[1], _FEWEST_FITTED)
+        for first in range(0, len(block), few):
+            rows = block[first : first + few].astype("f8") - self.reference
+            self._add_series(*fits.fitted(rows, self.degree), len(rows))
+
+    def _add_series(self, fit: Any, squares: Any, frames: int, moved: Any = None) -> None:
+        """Take the fit of the following frames, about a reference that is less by `moved`."""
+        first, rest = detrend.series_steps(self.frames, frames, self.degree)
+        none = np.zeros_like(squares)
+        moved = none if moved is None else moved
+        self._kernels.add_frames(fit[:1], moved, first, self.fit, self.squares)
+        self._kernels.add_frames(fit[1:], none, rest, self.fit, self.squares)
+        self.squares += squares
+        self.frames += frames
 
     def merge(self, other: DetrendedMoments) -> DetrendedMoments:
         """Of these frames and those of the other, which follow."""
@@ -77,15 +110,13 @@ class DetrendedMoments:
             both._divide()
             rows = other.fit.copy()
             rows[0] -= moved
-            detrend.add_fits(
+            self._kernels.add_fits(
                 other.norms, other.mixes, rows, both.norms, both.mixes, both.fit, both.squares
             )
+            both.squares += other.squares
+            both.frames += other.frames
         else:
-            first, rest = detrend.series_steps(self.frames, other.frames, self.degree)
-            detrend.add_frames(other.fit[:1], moved, first, both.fit, both.squares)
-            detrend.add_frames(other.fit[1:], np.zeros_like(moved), rest, both.fit, both.squares)
-        both.squares += other.squares
-        both.frames += other.frames
+            both._add_series(other.fit, other.squares, other.frames, moved)
         return both
 
     def copy(self) -> DetrendedMoments:
@@ -100,8 +131,9 @@ class DetrendedMoments:
 
     def parts(self) -> Iterator[tuple[slice, DetrendedMoments]]:
         """The same of few pixels at a time, for arithmetic that stays in the cache."""
-        for first in range(0, len(self.squares), _PART):
-            part = slice(first, first + _PART)
+        step = _PART if on_host(self.fit) else max(len(self.squares), 1)
+        for first in range(0, len(self.squares), step):
+            part = slice(first, first + step)
             few = DetrendedMoments(0, self.start, self.total, self.degree)
             few.frames = self.frames
             few.reference, few.squares = self.reference[part], self.squares[part]
@@ -117,9 +149,10 @@ class DetrendedMoments:
         pixels, degree = len(self.squares), self.degree
         norms = detrend.gram_norms(self.frames, degree)
         mixes = detrend.gram_mixes(self.start, self.frames, self.total, degree)
-        self.norms = np.repeat(norms[:, None], pixels, axis=1)
-        self.mixes = np.empty((degree * (degree + 1) // 2, pixels))
+        self.norms = empty_beside(self.fit, (degree + 1, pixels))
+        self.mixes = empty_beside(self.fit, (degree * (degree + 1) // 2, pixels))
         for j in range(degree + 1):
+            self.norms[j] = norms[j]
             for k in range(j):
                 self.mixes[detrend.place(k, j)] = mixes[k, j]
 
@@ -127,7 +160,7 @@ class DetrendedMoments:
     def counts(self) -> Floats:
         """Valid frames of each pixel."""
         if self.norms is None:
-            return np.full(len(self.squares), float(self.frames))
+            return np.full_like(self.squares, self.frames)
         return np.rint(self.norms[0])
 
     @property
@@ -141,16 +174,16 @@ class DetrendedMoments:
         if self.mixes is None:
             values = detrend.gram_values(self.frames, self.degree)
             values[1::2] *= -1
-            return self.reference + values @ self.fit
+            return self.reference + beside(values, self.fit) @ self.fit
         row = detrend.legendre(-1, self.total, self.degree)
         return self.reference + detrend.value_at(row, self.mixes, self.fit)
 
     @property
     def scales(self) -> Floats:
         """Size of the numbers that the residuals of each pixel are differences of."""
-        norms = self.norms
+        norms: Any = self.norms
         if norms is None:
-            norms = detrend.gram_norms(self.frames, self.degree)[:, None]
+            norms = detrend.gram_norms(self.frames, self.degree).tolist()
         energy = self.squares.copy()
         for norm, coefficients in zip(norms, self.fit, strict=True):
             energy += norm * coefficients**2

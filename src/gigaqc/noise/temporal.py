@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.devices import only_inside
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.metrics import temporal
@@ -274,7 +275,8 @@ def _states(
     if mask is not None:
         within = _mask_of(mask, image, has_channels(series, dims))
         if "t" in within.dims:
-            image = image.where(within)
+            short = image.dtype.itemsize <= 2 or image.dtype == "f4"
+            image = only_inside(image, within, np.nan, np.dtype("f4" if short else "f8"))
         else:
             inside = within
     arguments = (frames, degree)
@@ -314,7 +316,7 @@ def _count(moments: DetrendedMoments) -> np.ndarray:
 
 
 def _std(moments: DetrendedMoments, detrend: int, ddof: int) -> np.ndarray:
-    std = np.empty(len(moments.squares))
+    std = np.empty_like(moments.squares)
     for part, few in moments.parts():
         std[part] = temporal.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
     return std

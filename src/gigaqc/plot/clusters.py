@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.devices import in_memory
 from gigaqc.errors import ParameterError
 from gigaqc.image import channel_index
 from gigaqc.plot.results import (
@@ -66,7 +67,7 @@ def clusters(
     ax = new_axes(ax, (5.2, 4.2))
     plane = labels[(0,) * (np.ndim(labels) - 2)]
     step = max(1, math.ceil(max(plane.shape) / _SIDE))
-    shown = np.asarray(plane[::step, ::step])
+    shown = in_memory(plane[::step, ::step])
     height, width = plane.shape
     largest = int(shown.max(initial=1))
     if n_clusters is not None and n_clusters < largest:

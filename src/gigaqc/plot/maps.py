@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.devices import in_memory
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.plot.results import (
@@ -217,7 +218,7 @@ def _index(image: xr.DataArray, dim: str, given: int | None) -> int | None:
 def _thinned(image: xr.DataArray) -> np.ndarray:
     """The plane, or every so many of its pixels, as float64."""
     step = max(1, math.ceil(math.sqrt(image.size / _MOST)))
-    return np.asarray(image[..., ::step, ::step].values, dtype=np.float64)
+    return np.asarray(in_memory(image[..., ::step, ::step]), dtype=np.float64)
 
 
 def _sample(image: xr.DataArray) -> np.ndarray:

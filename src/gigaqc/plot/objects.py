@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.devices import in_memory
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.plot.maps import chosen_plane
@@ -101,8 +102,8 @@ def nuclei(
             "pass a label image of integers of the same pixels."
         )
     rows, columns = _window(picture.shape, window)
-    values = np.asarray(picture[rows, columns].values, dtype="f8")
-    ids = np.asarray(outlined[rows, columns].values)
+    values = np.asarray(in_memory(picture[rows, columns]), dtype="f8")
+    ids = in_memory(outlined[rows, columns])
     ax = new_axes(ax, (8.0, 8.0 * min(max(values.shape[0] / values.shape[1], 0.4), 1.2) + 0.4))
     low, high = contrast_limits(values)
     extent = (columns.start, columns.stop, rows.stop, rows.start)

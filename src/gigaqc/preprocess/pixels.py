@@ -172,36 +172,43 @@ class _Field:
 
     def first(self, fraction: float, *, counted: bool) -> Delayed:
         """The first read: histograms, if they are needed, and sampled pixels."""
-        request = Request(Part.MOMENTS, 512, 1, np.dtype(self.image.dtype)) if counted else None
+        request = Request(Part.MOMENTS, 512, 512, np.dtype(self.image.dtype)) if counted else None
         arguments = (request, fraction, self.steps)
         name = f"sampled-{tokenize(self.image.data.name, *arguments)}"
-        return Pass(name, self.image, None, observe_first, arguments).build()
+        return Pass(name, self.image, None, observe_first, arguments, on_device=True).build()
 
     def again(self, bins: Delayed) -> Delayed:
         """The second read of floats and wider integers: values of the bins that matter."""
-        request = Request(Part.MOMENTS & ~Part.RESPONSE, 512, 1, np.dtype(self.image.dtype))
+        request = Request(Part.MOMENTS & ~Part.RESPONSE, 512, 512, np.dtype(self.image.dtype))
         name = f"refined-{tokenize(self.image.data.name, bins.key)}"
         return Pass(
-            name, self.image, None, observing.observe_again, (request, bins), after=(bins,)
-        ).build()
+            name, self.image, None, observing.observe_again, (request, bins), after=(bins,),
+            on_device=True,
+        ).build()  # fmt: skip
 
     def sums(self, factors: Any, window: Delayed) -> Delayed:
         """A read that counts sums over the channels."""
         name = f"sums-{tokenize(self.image.data.name, factors, window.key)}"
         after = tuple(a for a in (factors, window) if isinstance(a, Delayed))
-        return Pass(name, self.image, None, observe_sums, (factors, window), after=after).build()
+        given = (factors, window)
+        return Pass(
+            name, self.image, None, observe_sums, given, after=after, on_device=True
+        ).build()
 
     def ratios(self, factors: Any, threshold: Any, windows: Delayed) -> Delayed:
         """A read that counts pixels, done but for the last percentile."""
         arguments = (factors, threshold, windows, self.steps)
         depth = self.steps.depth
-        return reduce_image(self.image, count_ratios, *arguments, name="ratios", depth=depth)
+        return reduce_image(
+            self.image, count_ratios, *arguments, name="ratios", depth=depth, on_device=True
+        )
 
     def result(self, factors: Any, threshold: Any, post: Any) -> xr.DataArray:
         """The read that gives the result."""
         return map_image(
             self.image, preprocessed, factors, threshold, post, self.steps,
             name="preprocessed", depth=self.steps.depth, channels=Channels.TOGETHER,
+            on_device=True,
         )  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gigaqc import observe as observing
+from gigaqc.backend import namespace_of, on_host
 from gigaqc.distribution import Histogram, KeyHistogram
-from gigaqc.kernels import transform
+from gigaqc.kernels import stacks, transform, vectors
 from gigaqc.kernels.preprocess import add_scaled, divide_by_sum
 from gigaqc.kernels.sampling import drawn_positions
 from gigaqc.mapping import Halo
@@ -17,6 +19,7 @@ from gigaqc.observe import Channels, Place, Request
 from gigaqc.preprocess.windows import CountedChannels, Counter, Window, predicted_window
 
 _SLAB = 1 << 16  # values that are looked at together: their float64 copies stay in the cache
+_SLAB_ON_DEVICE = 1 << 22  # there each slab costs a few starts of kernels
 _COMPILED = ("uint8", "uint16", "float32")  # and float64
 _SALT = 0x67716351  # any number: which pixels are drawn
 
@@ -105,8 +108,9 @@ def observe_first(
             if at is None:
                 start = (place.t, place.z, place.y, place.x)
                 at = drawn_positions(start, channel.shape, fraction, _SALT)
+            pixels = channel[at] if on_host(channel) else vectors.gathered(channel, at)
             with np.errstate(over="ignore"):
-                raw.append(channel[at].astype("f4"))
+                raw.append(pixels.astype("f4"))
             blurred.append(_blurred_at(channel, at, steps.sigmas[c]))
             yield channel
 
@@ -127,13 +131,18 @@ def _blurred_at(channel: np.ndarray, at: tuple[np.ndarray, ...], sigma: float | 
     reach = np.arange(1 - len(half), len(half))
     t, z, y, x = at
     out = np.empty(t.size, "f4")
-    few = max(_SLAB // weights.size**2, 1)
+    few = max((_SLAB if on_host(channel) else _SLAB_ON_DEVICE) // weights.size**2, 1)
     height, width = channel.shape[-2:]
     for start in range(0, t.size, few):
         cut = slice(start, start + few)
-        rows = _mirrored(y[cut, None] + reach, height)[:, :, None]
-        columns = _mirrored(x[cut, None] + reach, width)[:, None, :]
-        near = channel[t[cut, None, None], z[cut, None, None], rows, columns].astype("f8")
+        rows = _mirrored(y[cut, None] + reach, height)
+        columns = _mirrored(x[cut, None] + reach, width)
+        if not on_host(channel):
+            planes = t[cut] * channel.shape[1] + z[cut]
+            out[cut] = vectors.blurred_at(channel, planes, rows, columns, weights)
+            continue
+        at = (t[cut, None, None], z[cut, None, None], rows[:, :, None], columns[:, None, :])
+        near = channel[at].astype("f8")
         with np.errstate(invalid="ignore"):  # infinite pixels
             out[cut] = near @ weights @ weights
     return out
@@ -152,15 +161,25 @@ def observe_sums(
     window: Window,
 ) -> CountedChannels:
     """Sums of the scaled channels of a block, counted in a window."""
-    total = np.zeros(0)
+    total: Any = None
     for c, channel in enumerate(channels):
+        if not on_host(channel):
+            total = vectors.add_scaled(channel, factors[c], total)
+            continue
         if not c:
             total = np.zeros(channel.size)
         add_scaled(_compiled_for(channel), factors[c], total)
     counter = Counter(window)
-    for start in range(0, total.size, _SLAB):
-        counter.add(total[start : start + _SLAB])
+    if on_host(total):
+        for start in range(0, total.size, _SLAB):
+            counter.add(total[start : start + _SLAB])
+    else:
+        counter.add(_flat(total))
     return CountedChannels((counter.counted(),))
+
+
+def _flat(values: Any) -> Any:
+    return namespace_of(values).reshape(values, (-1,))
 
 
 def _compiled_for(channel: np.ndarray) -> np.ndarray:
@@ -179,9 +198,15 @@ def count_ratios(
     steps: Steps,
 ) -> CountedChannels:
     """Pixels of a block, done but for the last percentile, counted in a window a channel."""
-    blurred = _blurred(block, halo, steps).reshape(len(block), -1)
     counters = [Counter(window) for window in windows]
     ones = np.ones(len(block))
+    if not on_host(block[0]):
+        given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
+        channelwise = vectors.divided_by_sum(*given, ones, np.inf)
+        for counter, values in zip(counters, channelwise, strict=True):
+            counter.add(_flat(values))
+        return CountedChannels(tuple(counter.counted() for counter in counters))
+    blurred = _blurred(block, halo, steps).reshape(len(block), -1)
     ratios = np.empty((len(block), min(_SLAB, blurred.shape[1])))
     for start in range(0, blurred.shape[1], _SLAB):
         slab = blurred[:, start : start + _SLAB]
@@ -202,6 +227,12 @@ def preprocessed(
     steps: Steps,
 ) -> np.ndarray:
     """All steps for a block, (c, ..., y, x)."""
+    if not on_host(block[0]):
+        xp = namespace_of(block[0])
+        given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
+        dtype = xp.float64 if steps.dtype.itemsize == 8 else xp.float32
+        found = vectors.divided_by_sum(*given, post, steps.cap)
+        return xp.stack([xp.astype(values, dtype) for values in found])
     blurred = _blurred(block, halo, steps)
     out = blurred if blurred.dtype == steps.dtype else np.empty(blurred.shape, steps.dtype)
     flat = (blurred.reshape(len(block), -1), out.reshape(len(block), -1))
@@ -213,8 +244,7 @@ def _blurred(block: Sequence[np.ndarray], halo: Halo, steps: Steps) -> np.ndarra
     """The channels of a block, blurred; float32 where that is as good."""
     top, bottom, left, right = halo
     *others, height, width = block[0].shape
-    # Sums of other types may cancel, or exceed what float32 holds.
-    short = block[0].dtype.kind in "bu" and block[0].dtype.itemsize <= 2
+    short = _is_short(block[0].dtype)
     shape = (len(block), *others, height - top - bottom, width - left - right)
     out = np.empty(shape, "f4" if short else "f8")
     for c, (channel, sigma) in enumerate(zip(block, steps.sigmas, strict=True)):
@@ -226,4 +256,22 @@ def _blurred(block: Sequence[np.ndarray], halo: Halo, steps: Steps) -> np.ndarra
             continue
         for index in np.ndindex(*others):
             out[c, *index] = transform.gaussian_blur(pixels[index], sigma, halo)
+    return out
+
+
+def _is_short(dtype: np.dtype) -> bool:
+    """Whether float32 is as good; sums of other types may cancel, or exceed what it holds."""
+    return dtype.kind in "bu" and dtype.itemsize <= 2
+
+
+def _blurred_on_device(block: Sequence[Any], halo: Halo, steps: Steps) -> list[Any]:
+    """The same of channels on a device, where they stay."""
+    xp = namespace_of(block[0])
+    out = []
+    for channel, sigma in zip(block, steps.sigmas, strict=True):
+        pixels = channel
+        if not _is_short(channel.dtype):
+            pixels = xp.astype(channel, xp.float64)
+            pixels = xp.where(xp.isinf(pixels), xp.nan, pixels)
+        out.append(stacks.gaussian_blur(pixels, sigma, halo))
     return out

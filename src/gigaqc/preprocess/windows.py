@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gigaqc.backend import on_host
 from gigaqc.errors import StatisticsError
+from gigaqc.kernels import vectors
 from gigaqc.kernels.preprocess import keys_of, values_in_window
 
 _STANDARD_ERRORS = 8
@@ -99,16 +101,21 @@ class Counted:
 
 
 class Counter:
-    """Counts flat arrays of float64, one after another."""
+    """Counts flat arrays of float64, one after another; those on a device are counted there."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._n = 0
         self._below = 0
         self._inside: list[np.ndarray] = []
+        self._elsewhere: list[Counted] = []
 
     def add(self, values: np.ndarray) -> None:
         """Count what lies below the window, and keep what lies in it."""
+        if not on_host(values):
+            n, below, bins = vectors.bins_in_window(values, *self._window)
+            self._elsewhere.append(Counted(n, below, *bins))
+            return
         found = np.empty(values.size)
         inside, n, below = values_in_window(values, *self._window, found)
         self._n += n
@@ -119,7 +126,10 @@ class Counter:
         """All that was added."""
         kept = np.sort(np.concatenate([*self._inside, np.empty(0)]))
         bins = _joined(keys_of(kept), np.ones(kept.size, "i8"), kept, kept)
-        return Counted(self._n, self._below, *bins)
+        total = Counted(self._n, self._below, *bins)
+        for counted in self._elsewhere:
+            total = total.merge(counted)
+        return total
 
 
 def _joined(

@@ -8,9 +8,11 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from gigaqc.backend import on_host
 from gigaqc.distribution import CodeHistogram, layout_of
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
+from gigaqc.kernels import stacks
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass
@@ -67,7 +69,8 @@ def equalize_histogram(image: Any, nbins: int = 256) -> xr.DataArray:
         edges = join(f"bins-{token}", _edges, extremes, int(nbins))
         counts = histogram_pass(labelled, edges, None)
         curves = join(f"curves-{token}", _bin_curves, counts, edges)
-    return like(map_image(labelled, _equalized, curves, name="equalized"), image)
+    equalized = map_image(labelled, _equalized, curves, name="equalized", on_device=True)
+    return like(equalized, image)
 
 
 def _code_curves(statistics: Statistics) -> list[Curve]:
@@ -100,11 +103,16 @@ def _fractions(counts: np.ndarray) -> np.ndarray:
 
 
 def _equalized(block: np.ndarray, halo: Halo, channels: slice, curves: list[Curve]) -> np.ndarray:
+    if not on_host(block):
+        return stacks.equalized(block, curves[channels])
     out = np.empty(block.shape, result_dtype(block.dtype))
     whole = block.dtype.kind in "iub" and block.dtype.itemsize <= 2
     for c, (values, fractions) in enumerate(curves[channels]):
         if whole:
             out[c] = fractions[block[c].astype("i8") - int(values[0])]
         else:
-            out[c] = np.interp(block[c].astype("f8"), values, fractions)
+            pixels = block[c].astype("f8")
+            out[c] = np.interp(pixels, values, fractions)
+            if values.size == 1:  # then numpy gives a number for NaN
+                out[c][np.isnan(pixels)] = np.nan
     return out

@@ -8,8 +8,10 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.kernels import stacks
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.scanning import LazyStatistics
@@ -79,7 +81,8 @@ def normalize_percentiles(
     known = statistics_of(labelled, statistics, **{option: [p / 100 for p in asked]})
     percentiles = (low, high, ignore_zeros)
     limits = join(f"limits-{tokenize(known, percentiles)}", _limits, known, *percentiles)
-    return like(map_image(labelled, _scaled, limits, clip, name="normalized"), image)
+    scaled = map_image(labelled, _scaled, limits, clip, name="normalized", on_device=True)
+    return like(scaled, image)
 
 
 def _limits(
@@ -104,6 +107,8 @@ def _limits(
 def _scaled(
     block: np.ndarray, halo: Halo, channels: slice, limits: np.ndarray, clip: bool
 ) -> np.ndarray:
+    if not on_host(block):
+        return stacks.scaled(block, limits[channels], clip)
     out = np.empty(block.shape, result_dtype(block.dtype))
     for c, (first, span) in enumerate(limits[channels]):
         values = np.subtract(block[c], first, dtype="f8")
@@ -142,10 +147,12 @@ def arcsinh(image: Any, cofactor: float = 5.0) -> xr.DataArray:
     scale = number(cofactor, "cofactor", "a number that is not 0, such as 5.0")
     if scale == 0:
         raise ParameterError("cofactor: got 0; pass a number that is not 0, such as 5.0.")
-    return like(map_image(as_image(image), _arcsinh, scale, name="arcsinh"), image)
+    return like(map_image(as_image(image), _arcsinh, scale, name="arcsinh", on_device=True), image)
 
 
 def _arcsinh(block: np.ndarray, halo: Halo, channels: slice, cofactor: float) -> np.ndarray:
+    if not on_host(block):
+        return stacks.arcsinh(block, cofactor)
     values = np.divide(block, cofactor, dtype="f8")
     return np.arcsinh(values, out=values).astype(result_dtype(block.dtype), copy=False)
 
@@ -192,7 +199,8 @@ def normalize_to_channel(
     position = channel_index(channel_names(labelled), reference, "reference")
     known = statistics_of(labelled, statistics, quantiles=(0.0, 1.0))
     window = join(f"window-{tokenize(known, position)}", _window, known, position)
-    return like(map_image(labelled, _windowed, window, name="to-channel"), image)
+    windowed = map_image(labelled, _windowed, window, name="to-channel", on_device=True)
+    return like(windowed, image)
 
 
 def _window(statistics: Statistics, reference: int) -> tuple[float, float, float, float]:
@@ -212,6 +220,8 @@ def _window(statistics: Statistics, reference: int) -> tuple[float, float, float
 def _windowed(
     block: np.ndarray, halo: Halo, channels: slice, window: tuple[float, float, float, float]
 ) -> np.ndarray:
+    if not on_host(block):
+        return stacks.windowed(block, *window)
     low, high, smallest, largest = window
     values = block.astype("f8")
     values[~np.isfinite(values)] = np.nan

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
-from gigaqc.kernels import transform
+from gigaqc.kernels import stacks, transform
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.transforms.common import like, number
 
@@ -60,11 +61,14 @@ def gaussian_blur(image: Any, sigma: Sigma | Sequence[Sigma]) -> xr.DataArray:
             f"sigma: got {len(sigmas)} for {count} channels; pass one number, or one a channel."
         )
     depth = max(transform.gaussian_radius(s) for s in sigmas)
-    return like(map_image(labelled, _blurred, sigmas, name="blurred", depth=depth), image)
+    options: dict[str, Any] = {"name": "blurred", "depth": depth, "on_device": True}
+    return like(map_image(labelled, _blurred, sigmas, **options), image)
 
 
 def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Sigma]) -> np.ndarray:
-    core = _core(block, halo)
+    if not on_host(block):
+        return stacks.blurred(block, halo, sigmas[channels])
+    core = stacks.core(block, halo)
     out = np.empty(core.shape, result_dtype(block.dtype))
     for c, sigma in enumerate(sigmas[channels]):
         if not sigma:
@@ -73,12 +77,6 @@ def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Si
         for index in np.ndindex(*block.shape[1:-2]):
             out[c, *index] = transform.gaussian_blur(block[c, *index], sigma, halo)
     return out
-
-
-def _core(block: np.ndarray, halo: Halo) -> np.ndarray:
-    top, bottom, left, right = halo
-    height, width = block.shape[-2:]
-    return block[..., top : height - bottom, left : width - right]
 
 
 def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
@@ -120,17 +118,19 @@ def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
     limit = number(threshold, "threshold", "a number from 0 up, such as 50")
     if limit < 0:
         raise ParameterError(f"threshold: got {threshold}; pass a number from 0 up, such as 50.")
-    mapped = map_image(as_image(image), _without_hot, limit, name="without-hot", depth=1)
-    return like(mapped, image)
+    options: dict[str, Any] = {"name": "without-hot", "depth": 1, "on_device": True}
+    return like(map_image(as_image(image), _without_hot, limit, **options), image)
 
 
 def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: float) -> np.ndarray:
+    if not on_host(block):
+        return stacks.without_hot(block, halo, threshold)
     values = block.astype(_exact_type(block.dtype))
     largest = _largest_neighbour(values)
     with np.errstate(invalid="ignore"):  # infinite pixels beside infinite neighbours
         hot = (values - largest > threshold) & (largest > -np.inf)
     np.copyto(values, largest, where=hot)
-    return _core(values, halo).astype(result_dtype(block.dtype), copy=False)
+    return stacks.core(values, halo).astype(result_dtype(block.dtype), copy=False)
 
 
 def _exact_type(dtype: np.dtype) -> Any:

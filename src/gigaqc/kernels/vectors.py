@@ -1,0 +1,195 @@
+"""What is computed of flat channels, written for the array API: for pixels on a device.
+
+A channel is a flat array of any namespace of the Python array API standard. Counts are as exact as
+on the host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gigaqc.backend import beside, bits_of, namespace_of, to_host
+from gigaqc.kernels.planes import occurrences, sums_by_group
+from gigaqc.kernels.preprocess import KEY_SHIFT
+
+
+def doubles(values: Any) -> Any:
+    """Flat, as float64."""
+    xp = namespace_of(values)
+    return xp.astype(xp.reshape(values, (-1,)), xp.float64)
+
+
+def finite(values: Any, within: Any = None) -> Any:
+    """The finite values of an array as flat float64; only those inside a mask, if there is one."""
+    xp = namespace_of(values)
+    flat = doubles(values)
+    keep = xp.isfinite(flat)
+    return flat[keep if within is None else keep & xp.reshape(within, (-1,))]
+
+
+def extremes(values: Any) -> tuple[float, float]:
+    """Smallest and largest of flat finite values; low > high without any."""
+    if not values.shape[0]:
+        return math.inf, -math.inf
+    xp = namespace_of(values)
+    return float(xp.min(values)), float(xp.max(values))
+
+
+def histogram(values: Any, edges: np.ndarray) -> np.ndarray:
+    """Counts of flat values between ascending edges, the last one inclusive."""
+    xp = namespace_of(values)
+    held = values[(values >= float(edges[0])) & (values <= float(edges[-1]))]
+    bins = xp.searchsorted(beside(edges, values), held, side="right") - 1
+    return occurrences(xp.clip(bins, 0, edges.size - 2), edges.size - 1)
+
+
+def gathered(block: Any, at: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Values of a block at indices t, z, y, x."""
+    xp = namespace_of(block)
+    places = np.ravel_multi_index(at, tuple(block.shape))
+    return to_host(xp.take(xp.reshape(block, (-1,)), beside(places, block)))
+
+
+def blurred_at(
+    block: Any, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Weighted sums of (n, k, k) pixels: of rows and columns (n, k) of the planes (n,) of a block.
+
+    Planes are numbered in the order of the dims before y and x.
+    """
+    xp = namespace_of(block)
+    height, width = block.shape[-2:]
+    lines = beside((planes[:, None] * height + rows) * width, block)
+    at = xp.reshape(lines[:, :, None] + beside(columns, block)[:, None, :], (-1,))
+    near = xp.astype(xp.take(xp.reshape(block, (-1,)), at), xp.float64)
+    of_both = beside(weights[:, None] * weights, block)
+    return to_host(xp.reshape(near, (rows.shape[0], -1)) @ xp.reshape(of_both, (-1,)))
+
+
+def add_scaled(values: Any, factor: float, total: Any) -> Any:
+    """``total + values * factor`` of flat arrays; without a total the latter."""
+    scaled = _doubles(values) * float(factor)
+    return scaled if total is None else total + scaled
+
+
+def divided_by_sum(
+    channels: Sequence[Any], factors: np.ndarray, threshold: float, norm_sum: bool,
+    post: np.ndarray, cap: float,
+) -> Iterator[Any]:  # fmt: skip
+    """What the pixels become, channel by channel, as `preprocess.divide_by_sum`."""
+    xp = namespace_of(channels[0])
+    total: Any = None
+    for channel, factor in zip(channels, factors, strict=True):
+        total = add_scaled(channel, factor, total)
+    kept = xp.isfinite(total)
+    if not math.isnan(threshold):
+        kept = kept & (total > threshold)
+    if norm_sum:
+        kept = kept & (total != 0)
+        weight = xp.where(kept, 1.0 / xp.where(kept, total, 1.0), xp.nan)
+    else:
+        weight = xp.where(kept, xp.ones_like(total), xp.nan)
+    for channel, factor, after in zip(channels, factors, post, strict=True):
+        values = _doubles(channel) * float(factor) * weight * float(after)
+        yield xp.where(values > cap, float(cap), values)
+
+
+Bins = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def bins_in_window(values: Any, low: float, high: float) -> tuple[int, int, Bins]:
+    """Finite values other than 0: how many, how many below a window, and those in it by bin.
+
+    Bins are keys as of `preprocess.keys_of`, ascending, counts, and the smallest and the largest
+    value of each.
+    """
+    xp = namespace_of(values)
+    known = values[xp.isfinite(values) & (values != 0)]
+    below = int(xp.count_nonzero(known < low))
+    kept = xp.sort(known[(known >= low) & (known <= high)])
+    if not kept.shape[0]:
+        none: np.ndarray = np.zeros(0)
+        return known.shape[0], below, (none.astype("i8"), none.astype("i8"), none, none)
+    bits = xp.astype(bits_of(xp.abs(kept)), xp.int64) >> KEY_SHIFT
+    keys = xp.where(kept < 0, -bits, bits)
+    (changes,) = xp.nonzero(keys[1:] != keys[:-1])
+    first = xp.zeros(1, dtype=changes.dtype, device=kept.device)
+    starts = xp.concat([first, changes + 1])
+    last = xp.concat([changes, first + (kept.shape[0] - 1)])
+    parts = (to_host(xp.take(array, at)) for array, at in
+             ((keys, starts), (kept, starts), (kept, last)))  # fmt: skip
+    found, smallest, largest = parts
+    counts = to_host(last) - to_host(starts) + 1
+    return known.shape[0], below, (found, counts.astype("i8"), smallest, largest)
+
+
+def _doubles(values: Any) -> Any:
+    xp = namespace_of(values)
+    return xp.astype(values, xp.float64)
+
+
+def nearest(pixels: Sequence[Any], centres: np.ndarray) -> Any:
+    """Number of the nearest centre, as `classify.nearest`; channels are flat float64.
+
+    To the bit, so that a pixel between two centres gets the same one: squares are added channel by
+    channel, and not by a product of matrices.
+    """
+    xp = namespace_of(pixels[0])
+    best = xp.full_like(pixels[0], math.inf)
+    found = xp.zeros_like(pixels[0], dtype=xp.int64)
+    for k, centre in enumerate(centres.tolist()):
+        squares: Any = 0.0
+        for values, middle in zip(pixels, centre, strict=True):
+            d = values - middle
+            squares = squares + d * d
+        closer = squares < best
+        best, found = xp.where(closer, squares, best), xp.where(closer, k, found)
+    return found
+
+
+def most_probable(
+    pixels: Sequence[Any], means: np.ndarray, factors: np.ndarray, offsets: np.ndarray
+) -> Any:
+    """Number of the most probable component, as `classify.most_probable`, to the bit as well."""
+    xp = namespace_of(pixels[0])
+    best = xp.full_like(pixels[0], -math.inf)
+    found = xp.zeros_like(pixels[0], dtype=xp.int64)
+    for k, offset in enumerate(offsets.tolist()):
+        about = [values - m for values, m in zip(pixels, means[k].tolist(), strict=True)]
+        squares: Any = 0.0
+        for j in range(len(pixels)):
+            line: Any = 0.0
+            for i in range(j + 1):
+                line = line + about[i] * float(factors[k, i, j])
+            squares = squares + line * line
+        score = offset - 0.5 * squares
+        better = score > best
+        best, found = xp.where(better, score, best), xp.where(better, k, found)
+    return found
+
+
+def counting(channels: Sequence[Any], positive: bool) -> Any:
+    """Which pixels are finite in all channels, and above 0 if they must."""
+    xp = namespace_of(channels[0])
+    keep: Any = None
+    for channel in channels:
+        own = xp.isfinite(channel) & (channel > 0) if positive else xp.isfinite(channel)
+        keep = own if keep is None else keep & own
+    return keep
+
+
+def sums_by_label(labels: Any, channels: Sequence[Any], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many flat pixels each label has, and the sums of their channels (labels, C).
+
+    Label 0 has no sums.
+    """
+    xp = namespace_of(labels)
+    counted = labels > 0
+    sums = [
+        sums_by_group(xp, labels, xp.where(counted, channel, 0.0), size) for channel in channels
+    ]
+    return occurrences(labels, size), np.stack(sums, axis=-1)
