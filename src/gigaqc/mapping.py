@@ -24,8 +24,9 @@ from gigaqc.backend import empty_beside
 from gigaqc.grid import strip_width
 from gigaqc.halos import Block, Reach, channels_of, edges_of, mapped, reaches, right_edge
 from gigaqc.machine import check_room, in_words
-from gigaqc.passes import count_users, own_reads, owned, promise
+from gigaqc.passes import owned, promise
 from gigaqc.settling import hold_back, nothing, refs_to
+from gigaqc.taking import count_users, own_reads
 
 Halo = tuple[int, int, int, int]
 """Pixels beyond the core of a block at its top, bottom, left and right."""

@@ -15,11 +15,12 @@ from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image
 from gigaqc.machine import as_peak, memory_of_a_process, threads_of_a_process
 from gigaqc.objects import as_labels
-from gigaqc.passes import Group, plan_groups
+from gigaqc.passes import plan_groups
 from gigaqc.representation import readable_bytes
 from gigaqc.scanning import THUMBNAIL_SIDE
 from gigaqc.series import FRAMES, plan_places
 from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
+from gigaqc.taking import Group
 
 Metric = Literal[
     "assess", "scan", "object_table", "gaussian_blur", "pixel_clustering_preprocess", "tsnr_map",

@@ -26,7 +26,8 @@ from dask.typing import Key
 from gigaqc.backend import empty_beside, local, to_host
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
-from gigaqc.passes import GROUP_VALUES, Source, add_needed, count_users, own_reads, owned
+from gigaqc.passes import GROUP_VALUES, owned
+from gigaqc.taking import Source, add_needed, count_users, own_reads
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
 BATCH_VALUES = 1 << 25  # of short chunks put together, so that states are gone through less often
