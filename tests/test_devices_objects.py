@@ -5,9 +5,11 @@ Without a device its arrays are those of `device_array`; ``gpu`` marks what need
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import array_api_strict
+import dask
 import dask.array as da
 import device_array
 import numpy as np
@@ -17,7 +19,8 @@ import xarray as xr
 
 import gigaqc as gq
 from gigaqc.errors import ImageError
-from gigaqc.kernels import by_label, object_planes, objects
+from gigaqc.kernels import by_label, object_planes, objects, planes
+from gigaqc.pixels import joint_histogram_pass, manders_pass
 
 SHAPE = (70, 90)
 
@@ -102,6 +105,38 @@ def test_a_scan_with_labels(move: Any, masked: bool) -> None:
         found = gq.scan(on_device(image, move), labels=ids, mask=mask).compute()
         for name, column in expected.objects.rows.columns().items():
             np.testing.assert_array_equal(column, found.objects.rows.columns()[name])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
+def test_pairs_of_channels(move: Any, dtype: str) -> None:
+    image = stack(dtype, (1, 32, 40))
+    moved = on_device(image, move)
+    edges = np.array([20.0, 50, 55, 70, 1e4, 10060, 10100])
+    passes = (
+        joint_histogram_pass(image, 0, 1, edges, edges[1:]),
+        joint_histogram_pass(moved, 0, 1, edges, edges[1:]),
+    )
+    expected, counts = dask.compute(*passes)
+    np.testing.assert_array_equal(counts, expected)
+    assert counts.dtype == expected.dtype and counts.sum() > 1000
+    sums, same = dask.compute(
+        *(manders_pass(i, 0, 1, (60.0, 60.0 if dtype != "f4" else 10060)) for i in (image, moved))
+    )
+    np.testing.assert_allclose(astuple(same), astuple(sums), 1e-10)
+    no_pixels_copied()
+
+
+def test_kernels_of_pairs() -> None:
+    x, y = np.random.default_rng(4).integers(0, 9, (2, 20, 30)).astype("f8")
+    x[3, 3], y[5] = np.nan, np.inf
+    edges = np.arange(1.0, 9)
+    finite = np.isfinite(x) & np.isfinite(y)
+    expected = np.histogram2d(x[finite], y[finite], [edges, edges])[0]
+    found = planes.pair_counts(to_strict(x), to_strict(y), edges, edges)
+    np.testing.assert_array_equal(found, expected)
+    sums = planes.manders_sums(to_strict(x), to_strict(y), 4.0, 5.0)
+    a, b = x[finite], y[finite]
+    assert sums == (a[b > 5].sum(), a.sum(), b[a > 4].sum(), b.sum(), a.size)
 
 
 def block(seed: int, shape: tuple[int, int] = (9, 31)) -> np.ndarray:

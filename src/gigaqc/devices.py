@@ -13,11 +13,11 @@ from gigaqc.image import as_image
 def to_gpu(image: Any) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
-    A scan, all metrics that follow from it, sums over objects (`object_table`) and `gain_map` then
-    observe the chunks there, and only tables, maps, runs of labels and the edges of chunks come
-    back. What is not written for a GPU yet (tissue, rings around objects, histograms of pairs of
-    channels, Manders, transforms, `tsnr_map`, nuclei) copies a chunk back and gives the same
-    results.
+    A scan, all metrics that follow from it, sums over objects (`object_table`), joint histograms,
+    Manders' coefficients and `gain_map` then observe the chunks there, and only tables, maps, runs
+    of labels and the edges of chunks come back. What is not written for a GPU yet (tissue, rings
+    around objects, histograms of given edges, transforms, `tsnr_map`, nuclei) copies a chunk back
+    and gives the same results.
 
     Parameters
     ----------
