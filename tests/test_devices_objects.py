@@ -18,9 +18,12 @@ import pytest
 import xarray as xr
 
 import gigaqc as gq
+from gigaqc.backend import on_host, to_host
 from gigaqc.errors import ImageError
+from gigaqc.image import as_mask
 from gigaqc.kernels import by_label, object_planes, objects, planes
 from gigaqc.pixels import joint_histogram_pass, manders_pass
+from gigaqc.tissue import tissue_pass
 
 SHAPE = (70, 90)
 
@@ -124,6 +127,30 @@ def test_pairs_of_channels(move: Any, dtype: str) -> None:
     )
     np.testing.assert_allclose(astuple(same), astuple(sums), 1e-10)
     no_pixels_copied()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_tissue_above_the_median(
+    move: Any, dtype: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = stack(dtype, (1, 32, 40))
+    statistics = gq.scan(image).compute()
+    inside = np.random.default_rng(3).random(SHAPE) < 0.8
+    mask = as_mask(inside, image) if masked else None
+    came: list[Any] = []
+
+    def seen(block: Any) -> np.ndarray:
+        came.append((on_host(block), block.dtype))
+        return to_host(block)
+
+    monkeypatch.setattr("gigaqc.tissue.to_host", seen)
+    options: Any = {"channel_in_statistics": 0, "method": "median", "mask": mask}
+    expected = tissue_pass(image, 0, statistics, **options).compute()
+    came.clear()
+    found = tissue_pass(on_device(image, move), 0, statistics, **options).compute()
+    assert found == expected and found.n_fragments > 10
+    assert set(came) == {(False, np.dtype(bool))}, "more than flags left the device"
 
 
 def test_kernels_of_pairs() -> None:

@@ -15,9 +15,10 @@ def to_gpu(image: Any) -> xr.DataArray:
 
     A scan, all metrics that follow from it, sums over objects (`object_table`), joint histograms,
     Manders' coefficients and `gain_map` then observe the chunks there, and only tables, maps, runs
-    of labels and the edges of chunks come back. What is not written for a GPU yet (tissue, rings
-    around objects, histograms of given edges, transforms, `tsnr_map`, nuclei) copies a chunk back
-    and gives the same results.
+    of labels and the edges of chunks come back. Tissue above the median is told there too, and
+    comes back as a byte a pixel, because its pieces are found on the host. What is not written for
+    a GPU yet (tissue by Otsu, rings around objects, histograms of given edges, transforms,
+    `tsnr_map`, nuclei) copies a chunk back and gives the same results.
 
     Parameters
     ----------
