@@ -46,9 +46,13 @@ def empty_beside(block: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     return namespace_of(block).empty(shape, dtype=dtype, device=block.device)
 
 
-def beside(array: np.ndarray, block: Any) -> Any:
-    """A copy of a numpy array where the block is; the array itself beside one of the host."""
-    return array if on_host(block) else namespace_of(block).asarray(array, device=block.device)
+def beside(array: Any, block: Any) -> Any:
+    """The array where the block is: itself, or a copy; compound types stay, no device has them."""
+    if on_host(block):
+        return array if on_host(array) else to_host(array)
+    if getattr(array.dtype, "names", None):
+        return array
+    return namespace_of(block).asarray(array, device=block.device)
 
 
 def to_device(block: Any) -> Any:

@@ -16,13 +16,14 @@ from gigaqc.image import as_image
 def to_gpu(image: Any) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
-    A scan, all metrics that follow from it, `gain_map`, `tsnr_map` and `temporal_statistics` then
-    observe the chunks there, and only tables, maps and the edges of chunks come back. Transforms,
+    A scan, all metrics that follow from it, sums over objects (`object_table`), joint histograms,
+    Manders' coefficients, `gain_map`, `tsnr_map` and `temporal_statistics` then observe the chunks
+    there, and only tables, maps, runs of labels and the edges of chunks come back. Transforms,
     `pixel_clustering_preprocess` and the labels of `cluster_pixels` are computed there, and their
     chunks stay on the GPU until they are written (or ``image.data.map_blocks(cupy.asnumpy)`` copies
-    them). What is not written for a GPU yet (tissue, objects, nuclei, and metrics that need a read
-    of their own: `joint_histogram`, `colocalization`, `isnr` and its maps) copies a chunk back and
-    gives the same results.
+    them). Tissue above the median is told there too, and comes back as a byte a pixel, because its
+    pieces are found on the host. What is not written for a GPU yet (tissue by Otsu, rings around
+    objects, nuclei, `isnr` and its maps) copies a chunk back and gives the same results.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from gigaqc.distribution import (
     bias_of,
     layout_of,
 )
-from gigaqc.kernels import vectors
+from gigaqc.kernels import planes, vectors
 from gigaqc.kernels.accumulate import KeyLayout, count_keys
 from gigaqc.kernels.fused import take_occupied
 from gigaqc.kernels.rows import count_codes
@@ -202,7 +202,9 @@ def joint_histogram_pass(
     pair = image.isel(c=[ix, iy])
     edges = (edges_x, edges_y)
     name = f"joint-histogram-{_token(pair, None, *edges)}"
-    counted = Pass(name, pair, None, _count_pairs, edges, after=_promised(*edges)).build()
+    counted = Pass(
+        name, pair, None, _count_pairs, edges, after=_promised(*edges), on_device=True
+    ).build()
     return join(f"{name}-counts", _counts_of, counted)
 
 
@@ -218,7 +220,8 @@ def manders_pass(
     """
     pair = image.isel(c=[ix, iy])
     name = f"manders-{_token(pair, None, thresholds)}"
-    return Pass(name, pair, None, _sum_pairs, (thresholds,), after=_promised(thresholds)).build()
+    after = _promised(thresholds)
+    return Pass(name, pair, None, _sum_pairs, (thresholds,), after=after, on_device=True).build()
 
 
 def _token(image: xr.DataArray, mask: xr.DataArray | None, *arguments: Any) -> str:
@@ -259,11 +262,16 @@ def _count_pairs(
     """Joint histogram of the two channels of a block."""
     bins_x, bins_y = _Bins(edges_x), _Bins(edges_y)
     counts = np.zeros(bins_x.n * bins_y.n, "i8")
-    if not (bins_x.undefined or bins_y.undefined):
-        for x, y in _finite_slabs(*channels):
-            x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
-            pairs = bins_x.of(x) * bins_y.n + bins_y.of(y)
-            counts += np.bincount(pairs, minlength=counts.size)
+    first, second = channels
+    if bins_x.undefined or bins_y.undefined:
+        return _Counts(counts.reshape(bins_x.n, bins_y.n))
+    if not on_host(first):
+        found = planes.pair_counts(first, second, bins_x.edges, bins_y.edges)
+        return _Counts(found.astype("i8"))
+    for x, y in _finite_slabs(first, second):
+        x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
+        pairs = bins_x.of(x) * bins_y.n + bins_y.of(y)
+        counts += np.bincount(pairs, minlength=counts.size)
     return _Counts(counts.reshape(bins_x.n, bins_y.n))
 
 
@@ -275,8 +283,12 @@ def _sum_pairs(
 ) -> MandersSums:
     """Sums over the two channels of a block."""
     threshold_x, threshold_y = thresholds
+    first, second = channels
+    if not on_host(first):
+        limits = float(threshold_x), float(threshold_y)
+        return MandersSums(*planes.manders_sums(first, second, *limits))
     total = MandersSums(0.0, 0.0, 0.0, 0.0, 0)
-    for x, y in _finite_slabs(*channels):
+    for x, y in _finite_slabs(first, second):
         total = total.merge(
             MandersSums(
                 x_where_y=float(x[y > threshold_y].sum()),

@@ -19,6 +19,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from gigaqc import objects
 from gigaqc import observe as observing
+from gigaqc.backend import beside, to_host
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, as_mask, channel_names
@@ -338,7 +339,7 @@ def _beside(labels: xr.DataArray, mask: xr.DataArray | None, image: xr.DataArray
 
 def _paired(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
     pair = np.empty(mask.shape, [("mask", "?"), ("label", ids.dtype)])
-    pair["mask"], pair["label"] = mask, ids
+    pair["mask"], pair["label"] = to_host(mask), to_host(ids)
     return pair
 
 
@@ -358,8 +359,9 @@ class _ObserveBoth:
     ) -> _Both:
         blocks, within = list(channels), None
         if masks[0].dtype.names:
-            within = [np.ascontiguousarray(m["mask"]) for m in masks]
-            masks = [masks[0]["label"]]
+            pairs = list(zip(masks, blocks, strict=True))
+            within = [beside(np.ascontiguousarray(m["mask"]), c) for m, c in pairs]
+            masks = [beside(np.ascontiguousarray(masks[0]["label"]), blocks[0])]
         found = objects.observe(map(with_nan, blocks), masks, place, wanted)
         observe = observing.observe_readable if self.guard else observing.observe
         return _Both(observe(blocks, within, place, request), found)

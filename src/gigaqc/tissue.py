@@ -18,6 +18,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
+from gigaqc.backend import on_host, to_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import DIMS
 from gigaqc.kernels import components
@@ -171,6 +172,7 @@ def _build(
         name, image, mask, WithNan(observe) if guard else observe, (threshold,),
         seam=_join, finish=_areas, smallest=2 * REACH + 1,
         after=(threshold,) if isinstance(threshold, Delayed) else (), guard=guard,
+        on_device=method == "median",
     ).build()  # fmt: skip
 
 
@@ -251,7 +253,7 @@ def _label(positive: np.ndarray, place: Place, min_size: int) -> tuple[BlockComp
 def _counting(block: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
     """Which pixels of a (t, z, y, x) block count; None where all do."""
     finite = np.isfinite(block) if block.dtype.kind == "f" else None
-    if finite is not None and finite.all():
+    if finite is not None and bool(finite.all()):
         finite = None
     if mask is None:
         return finite
@@ -271,6 +273,7 @@ def _label_above(
     if counting is not None:
         positive &= counting
         valid = int(np.count_nonzero(counting))
+    positive = to_host(positive)  # pieces are found on the host: a byte a pixel
     edges = Edges(place, (block.shape[-2], block.shape[-1]))
     return _Pieces(valid, _label(positive, place, min_size=1), edges)
 
@@ -278,11 +281,12 @@ def _label_above(
 def _exceeds(block: np.ndarray, threshold: float) -> np.ndarray:
     """``x > threshold`` as float64; without a conversion for integers that float64 holds."""
     if np.isnan(threshold):
-        return np.zeros(block.shape, bool)
+        return np.zeros_like(block, dtype=bool)
     if block.dtype.kind in "iu" and block.dtype.itemsize < 8:
         return block > int(np.floor(threshold))
-    # Not a Python float, which numpy would round to the type of the block.
-    return block > np.float64(threshold)
+    # Not a Python float, which numpy would round to the type of the block; nor does a device
+    # promote for the sake of a scalar.
+    return (block if on_host(block) else block.astype("f8")) > np.float64(threshold)
 
 
 @dataclass(frozen=True)

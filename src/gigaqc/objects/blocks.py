@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from gigaqc.backend import on_host, to_host
 from gigaqc.distribution import bias_of, layout_of
 from gigaqc.errors import ImageError
+from gigaqc.kernels import object_planes
 from gigaqc.kernels import objects as kernels
 from gigaqc.objects.labels import unsigned
 from gigaqc.objectsums import Rows
-from gigaqc.observe.blocks import Place, to_codes
+from gigaqc.observe.blocks import Place, kernels_of, to_codes
 
 
 @dataclass(frozen=True)
 class BlockRuns:
-    """The runs of a block (rows, width) and the slot of each; see `kernels.objects`."""
+    """The runs of a block (rows, width) and the slot of each; see `kernels.objects`.
+
+    `where` tells kernels which pixels are whose: runs and slots, or `Members` on a device.
+    """
 
     bounds: np.ndarray
     first: np.ndarray
@@ -27,17 +33,23 @@ class BlockRuns:
     parent: np.ndarray
     height: int
     width: int
+    where: tuple[Any, ...]
 
     @classmethod
     def of(cls, block: np.ndarray, place: Place, reach: int) -> BlockRuns:
         """Those of a (t, z, y, x) block; `reach` 1 joins pieces diagonally too."""
         height, width = block.shape[-2:]
-        bounds, ids, first = kernels.find_runs(unsigned(block).reshape(-1, width))
+        find_runs = kernels_of(block, kernels, object_planes).find_runs
+        ids_of = unsigned(block) if on_host(block) else block
+        bounds, ids, first = find_runs(ids_of.reshape(-1, width))
         if block.dtype.kind == "i":
             _refuse_negative(block, ids, place)
         placed = kernels.place_runs(bounds, ids, first, height, reach)
         slots, distinct, pieces, parent = placed
-        return cls(bounds, first, slots, distinct, pieces, parent, height, width)
+        where: tuple[Any, ...] = (bounds, first, slots, len(distinct))
+        if not on_host(block):
+            where = (object_planes.Members.of(block, *where),)
+        return cls(bounds, first, slots, distinct, pieces, parent, height, width, where)
 
     def rows(self, channels: Iterable[np.ndarray], count: int, place: Place) -> Rows:
         """Sums over the objects, with intensities of `count` channels."""
@@ -54,12 +66,13 @@ class BlockRuns:
         )  # fmt: skip
 
     def _values(self, pixels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        where = (self.bounds, self.first, self.slots, len(self.distinct))
+        sums = kernels_of(pixels, kernels, object_planes)
         layout = layout_of(pixels.dtype)
         if layout is not None:
-            values = np.ascontiguousarray(pixels, layout.float_type)
-            return kernels.sum_floats(values, *where)
-        total, squares, low, high = kernels.sum_codes(to_codes(pixels), *where).T
+            if on_host(pixels):
+                pixels = np.ascontiguousarray(pixels, layout.float_type)
+            return sums.sum_floats(pixels, *self.where)
+        total, squares, low, high = sums.sum_codes(to_codes(pixels), *self.where).T
         # About the nearest integer to the mean all terms are exact, whatever wraps around between.
         middle = (2 * total + counts) // (2 * counts)
         rest = total - counts * middle
@@ -75,7 +88,7 @@ def _refuse_negative(block: np.ndarray, ids: np.ndarray, place: Place) -> None:
     if not negative.any():
         return
     found = int(ids[negative][0]) - (1 << bits)
-    _, z, y, x = np.argwhere(block == found)[0]
+    _, z, y, x = np.argwhere(to_host(block) == found)[0]
     raise ImageError(
         f"labels: negative id {found} at z {place.z + z}, y {place.y + y}, x {place.x + x}; ids "
         "are positive and 0 is background: pass labels.clip(min=0), or renumber them."

@@ -10,10 +10,11 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from gigaqc.kernels import by_label as kernels
+from gigaqc.backend import on_host
+from gigaqc.kernels import by_label, object_planes
 from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import aligned
-from gigaqc.observe.blocks import Channels, Place
+from gigaqc.observe.blocks import Channels, Place, kernels_of
 from gigaqc.passes import Pass
 
 
@@ -46,7 +47,7 @@ class Pairs:
         """Of both parts."""
         labels, order, group = _grouped(self.labels, other.labels)
         rows = np.concatenate([self.table, other.table])
-        return Pairs(labels, kernels.merge_pairs(order, group, len(labels), rows))
+        return Pairs(labels, by_label.merge_pairs(order, group, len(labels), rows))
 
 
 def _grouped(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,7 +94,9 @@ def _pass(
     token = tokenize(labels.data.name, image.data.name, thresholds)
     after = (thresholds,) if isinstance(thresholds, Delayed) else ()
     beside = aligned(labels, image)
-    return Pass(f"{name}-{token}", image, beside, observe, (thresholds,), after=after).build()
+    return Pass(
+        f"{name}-{token}", image, beside, observe, (thresholds,), after=after, on_device=True
+    ).build()
 
 
 def _observe_stained(
@@ -101,8 +104,9 @@ def _observe_stained(
 ) -> Stained:
     runs = BlockRuns.of(masks[0], place, 0)
     order = np.argsort(runs.distinct)
+    kernels = kernels_of(masks[0], by_label, object_planes)
     found = [
-        kernels.sum_stained(_values(channel, runs), *_places(runs), float(threshold))[order]
+        kernels.sum_stained(_values(channel, runs), *runs.where, float(threshold))[order]
         for channel, threshold in zip(channels, thresholds, strict=True)
     ]
     return Stained(runs.distinct[order], np.stack(found, axis=1))
@@ -115,13 +119,11 @@ def _observe_pairs(
     order = np.argsort(runs.distinct)
     x, y = (_values(channel, runs) for channel in channels)
     limits = (float(t) for t in thresholds)
-    table = kernels.sum_pairs(x, y, *_places(runs), *limits)
+    kernels = kernels_of(masks[0], by_label, object_planes)
+    table = kernels.sum_pairs(x, y, *runs.where, *limits)
     return Pairs(runs.distinct[order], table[order])
 
 
 def _values(channel: np.ndarray, runs: BlockRuns) -> np.ndarray:
-    return np.ascontiguousarray(channel.reshape(-1, runs.width), "f8")
-
-
-def _places(runs: BlockRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    return runs.bounds, runs.first, runs.slots, len(runs.distinct)
+    plane = channel.reshape(-1, runs.width)
+    return np.ascontiguousarray(plane, "f8") if on_host(plane) else plane

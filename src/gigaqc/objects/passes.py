@@ -40,4 +40,4 @@ def object_pass(
     else:
         source, mask = image, aligned(labels, image)
         token = tokenize(labels.data.name, image.data.name, request)
-    return Pass(f"objects-{token}", source, mask, observe, (request,)).build()
+    return Pass(f"objects-{token}", source, mask, observe, (request,), on_device=True).build()

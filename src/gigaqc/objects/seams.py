@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gigaqc.backend import to_host
 from gigaqc.kernels import objects as kernels
 from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import unsigned
@@ -39,8 +40,9 @@ class BlockEdges:
     @classmethod
     def of(cls, block: np.ndarray, runs: BlockRuns, place: Place) -> BlockEdges:
         """Those of a (1, 1, y, x) block."""
-        plane = unsigned(block)[0, 0]
-        lines = dict(zip(_SIDES, (plane[0], plane[-1], plane[:, 0], plane[:, -1]), strict=True))
+        plane = block[0, 0]
+        sides = (plane[0], plane[-1], plane[:, 0], plane[:, -1])
+        lines = {s: unsigned(to_host(line)) for s, line in zip(_SIDES, sides, strict=True)}
         found = kernels.edge_pieces(runs.bounds, runs.first, runs.parent, runs.width)
         roots = dict(zip(_SIDES, found, strict=True))
         open_sides = [side for side in _SIDES if getattr(place, side)]

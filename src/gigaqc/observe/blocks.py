@@ -165,9 +165,9 @@ class Partial:
         return replace(self, state=self.state.merge(other.state))
 
 
-def kernels_of(block: Any, compiled: Any) -> Any:
+def kernels_of(block: Any, compiled: Any, on_device: Any = planes) -> Any:
     """The kernels for a block: the compiled ones, or those of the same names for a device."""
-    return compiled if on_host(block) else planes
+    return compiled if on_host(block) else on_device
 
 
 def to_codes(block: np.ndarray) -> np.ndarray:
