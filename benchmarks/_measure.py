@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import zarr
 
@@ -43,6 +44,13 @@ def report(seconds: Mapping[str, list[float]], floor: str) -> None:
     print(f"{platform.processor() or platform.machine()}, {len(seconds[floor])} runs, median")
     for name, taken in seconds.items():
         print(f"{name:28} {statistics.median(taken):8.2f} s   {ratio(seconds, name, floor):5.2f} x")
+
+
+def read(path: Path) -> None:
+    """The floor: read and decode every chunk as anybody would, and throw it away."""
+    whole = da.from_zarr(str(path))
+    ones = (1,) * whole.ndim
+    whole.map_blocks(lambda block: np.zeros(ones), chunks=ones, dtype=float).compute()
 
 
 def slide(path: Path, channels: int, side: int, chunk: int = 1024) -> Path:

@@ -12,18 +12,9 @@ import tempfile
 from pathlib import Path
 
 import dask
-import dask.array as da
-import numpy as np
-from _measure import in_turn, report, slide
+from _measure import in_turn, read, report, slide
 
 import gigaqc as gq
-
-
-def read(path: Path) -> None:
-    """Read and decode every chunk."""
-    whole = da.from_zarr(str(path))
-    ones = (1,) * whole.ndim
-    whole.map_blocks(lambda block: np.zeros(ones), chunks=ones, dtype=float).compute()
 
 
 def main() -> None:

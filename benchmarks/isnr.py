@@ -18,11 +18,10 @@ import tempfile
 from pathlib import Path
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from _measure import in_turn, report
+from _measure import in_turn, read, report
 
 import gigaqc as gq
 
@@ -48,12 +47,6 @@ def volume(side: int, dtype: str) -> np.ndarray:
     noise = rng.normal(0, 20, (2, *truth.shape)).astype("f4")
     magnitude = np.hypot(truth + noise[0], noise[1])
     return np.rint(magnitude).astype(dtype) if dtype == "i2" else magnitude.astype(dtype)
-
-
-def read(path: Path) -> None:
-    """Decode every chunk and keep none."""
-    image = da.from_zarr(str(path))
-    image.map_blocks(lambda b: np.zeros((1, 1, 1)), chunks=(1, 1, 1), dtype=float).compute()
 
 
 def peer(python: str, array: Path, runs: int) -> list[tuple[float, float]]:
