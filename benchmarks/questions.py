@@ -9,6 +9,7 @@ from benchmarks import (
     gain,
     isnr,
     objects,
+    peers,
     preprocess,
     recipe_numpy,
     segment,
@@ -16,13 +17,13 @@ from benchmarks import (
     transforms,
     tsnr,
     workers,
-)  # fmt: skip
+)
 
 ALL = [
     question
     for module in (
         assess_floor, recipe_numpy, spatial_assess, codecs, workers, transforms, preprocess,
-        clusters, objects, segment, gain, tsnr, isnr,
+        clusters, objects, segment, gain, tsnr, isnr, peers,
     )
     for question in module.QUESTIONS
 ]  # fmt: skip

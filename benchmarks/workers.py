@@ -7,6 +7,7 @@ Workers are those of two `LocalCluster`s, of one thread each.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ def clusters(folder: Path, **size: Any) -> Iterator[Clusters]:
     """Two clusters that are there for as long as something is measured."""
     from distributed import Client, LocalCluster
 
-    alone = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    alone = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
     with (
         LocalCluster(n_workers=1, **alone) as one,
         LocalCluster(n_workers=2, **alone) as two,
