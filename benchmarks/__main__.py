@@ -53,13 +53,13 @@ def show(questions: Iterable[Question], folder: Path, options: argparse.Namespac
     return rows
 
 
-def ask(module: str, title: str = "") -> None:
+def ask(name: str) -> None:
     """The command of one file: `python -m benchmarks.transforms`."""
-    questions = importlib.import_module(module).QUESTIONS
-    options = parser(title).parse_args()
+    module = importlib.import_module(name)
+    options = parser((module.__doc__ or "").partition("\n")[0]).parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         print(_page.table(()))
-        show(questions, options.store or Path(temporary), options)
+        show(module.QUESTIONS, options.store or Path(temporary), options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

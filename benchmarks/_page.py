@@ -55,7 +55,7 @@ def replace(page: Path, group: str, text: str) -> None:
     if not begin or not end:
         raise SystemExit(f"{page} lacks the line {before.strip()}, or {after} after it")
     partial = page.with_name(f"{page.name}.part")  # whoever stops us leaves a whole page
-    partial.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+    partial.write_text(f"{head}{begin}\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
     partial.replace(page)
 
 

@@ -1,7 +1,8 @@
 """The questions as asv's benchmarks: `asv run --quick`, `asv continuous main HEAD`.
 
-A class a question, at its small size. Believe `track_time_ratio`, which compares within one run;
-times and memory of different days differ by what else the machine did.
+Classes of each question but those of other libraries, at its small size. Believe
+`track_time_ratio`, which compares within one run; times and memory of different days differ by what
+else the machine did.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,9 +32,13 @@ class _Asked:
     def __init_subclass__(cls, question: str = "") -> None:
         if question:
             cls.question = QUESTIONS[question]
-            sizes = [cls.question.size(case, quick=True) for case in cls.question.cases]
+            sizes = [cls.question.size(case, quick=True) for case in cls.cases()]
             cls.sizes = {cls.question.label(size): size for size in sizes}
             cls.params = (list(cls.sizes), list(cls.names()))
+
+    @classmethod
+    def cases(cls) -> tuple[Mapping[str, Any], ...]:
+        return cls.question.cases[:1]
 
     @classmethod
     def names(cls) -> list[str]:
@@ -61,7 +67,7 @@ class _Asked:
 
 
 class _Timed(_Asked):
-    """Seconds of each function, and each ratio of the table."""
+    """Seconds of each function, in the first case."""
 
     def time_function(self, folder: str, of: str, function: str) -> None:
         self.run(function)
@@ -71,6 +77,10 @@ class _Compared(_Asked):
     """Each ratio of the table."""
 
     unit = "ratio"
+
+    @classmethod
+    def cases(cls) -> tuple[Mapping[str, Any], ...]:
+        return cls.question.cases
 
     @classmethod
     def names(cls) -> list[str]:
@@ -95,7 +105,9 @@ class _Remembered(_Asked):
 
 
 for _name, _question in QUESTIONS.items():
-    _title = "".join(word.title() for word in _name.replace("-", "_").split("_"))
+    if _question.group == "peers":
+        continue
+    _title = "".join(word.title() for word in _name.split("_"))
     for _kind in (_Timed, _Compared, *([_Remembered] if _question.memory else [])):
         _class = type(f"{_title}{_kind.__name__.strip('_')}", (_kind,), {}, question=_name)
         globals()[_class.__name__] = _class

@@ -4,12 +4,11 @@
 
 In memory: one thread, uint16. From stores (zstd) with all frames in a chunk, and with one frame a
 chunk within 1 GiB and within 128 MiB: over the time that the same threads take to read and decode
-the first. Where bottleneck is installed, its median and MAD of the array in memory, too.
+the first. `benchmarks.peers` compares with bottleneck and smlmlp.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +19,11 @@ import xarray as xr
 import zarr
 
 import gigaqc as gq
-from benchmarks._measure import Stored, Unavailable, made
+from benchmarks._measure import Stored, made
 from benchmarks._question import Question
 from gigaqc.kernels.temporal import median_and_mad
 
 SERIES = "{frames} x {side} x {side} uint16"
-BOTTLENECK = "bottleneck's median and MAD"
 
 
 def camera(frames: int, side: int) -> np.ndarray:
@@ -55,14 +53,6 @@ class Series(NamedTuple):
         image = xr.DataArray(da.from_array(self.held, chunks=-1), dims=("t", "y", "x"))
         with dask.config.set(scheduler="sync"):
             numbers(image, estimator)
-
-    def bottleneck(self) -> None:
-        if find_spec("bottleneck") is None:
-            raise Unavailable("bottleneck is not installed")
-        import bottleneck
-
-        middle = bottleneck.median(self.held, axis=0)
-        bottleneck.median(np.abs(self.held - middle), axis=0)
 
 
 def prepare(folder: Path, frames: int, side: int) -> Series:
@@ -108,9 +98,7 @@ QUESTIONS = (
         functions={
             "its median and MAD": lambda s: median_and_mad(s.held.reshape(len(s.held), -1)),
             "`gain_map`": lambda s: s.in_memory("mad"),
-            BOTTLENECK: Series.bottleneck,
         },
-        pairs=(("`gain_map`", "its median and MAD"), ("`gain_map`", BOTTLENECK)),
         full={"frames": 400, "side": 512},
         quick={"frames": 100, "side": 256},
         runs=3,

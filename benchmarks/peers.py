@@ -219,9 +219,12 @@ SKIMAGE = Peer("scikit-image", "scikit_image.py", ("scikit-image zarr",))
 DASK_IMAGE = Peer("dask-image", "dask_image.py", ("dask-image zarr",))
 SQUIDPY = Peer("squidpy", "squidpy_qc.py", ("squidpy zarr",))
 HARPY = Peer("harpy-analysis", "harpy_pixels.py", ("harpy-analysis zarr",))
+BOTTLENECK = Peer("bottleneck", "bottleneck_mad.py", ("bottleneck zarr",))
 SMLMLP = Peer("smlmlp", "smlmlp_gain.py", ("smlmlp zarr",), python=(3, 12))
 UKAT = Peer("ukat", "ukat_snr.py", ("--no-deps ukat", "nibabel scikit-learn zarr"))
-PEERS = {peer.name: peer for peer in (SKIMAGE, DASK_IMAGE, SQUIDPY, HARPY, SMLMLP, UKAT)}
+PEERS = {
+    peer.name: peer for peer in (SKIMAGE, DASK_IMAGE, SQUIDPY, HARPY, BOTTLENECK, SMLMLP, UKAT)
+}
 
 
 def blur(stored: Stored) -> np.ndarray:
@@ -282,6 +285,11 @@ QUESTIONS = (
         HARPY, "harpy", SLIDE + ", written", slide,
         Pair("pixel_clustering_preprocess", "`pixel_clustering_preprocess`", prepared, medians),
         **LARGE,
+    ),
+    against(
+        BOTTLENECK, "bottleneck", gain.SERIES + ", reading included", series,
+        Pair("median", "`gain_map`, over median and MAD", lambda s: gq.gain_map(s.image).compute()),
+        **FRAMES,
     ),
     against(
         SMLMLP, "smlmlp", gain.SERIES + ", reading included", series,
