@@ -12,7 +12,7 @@ help:
 	@echo "make demo      assess the bundled image in a new .venv and say where the page is"
 	@echo "make test      style, types and the quick tests"
 	@echo "make test-all  the slow tests too"
-	@echo "make bench     the benchmarks, each a ratio"
+	@echo "make bench     what it costs, as one table of ratios (20 minutes)"
 	@echo "make docs      the documentation; with GIGAQC_DATA=... its notebooks are executed"
 	@echo "make clean     remove .venv and everything built"
 
@@ -47,7 +47,7 @@ test-all: test
 	$(BIN)/pytest -m slow
 
 bench: $(VENV)/.installed
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html

@@ -1,44 +1,69 @@
 """What does judging cost over reading? `assess` and `scan` over the time to read and decode.
 
-    python benchmarks/assess_floor.py [--side 8192] [--channels 8] [--runs 5] [--store FOLDER]
+    python -m benchmarks.assess_floor [--side 8192] [--runs 5] [--store FOLDER]
 
-The floor reads and decodes every chunk with the same scheduler and threads and throws it away.
+The floor reads and decodes every chunk with the same scheduler and threads and throws it away: by
+zarr's own pipeline, through `dask.array.from_zarr`, and as gigaqc reads. Then the same by size of
+the image, and by side of a chunk.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
-
-import dask
-from _measure import in_turn, read, report, slide
-
 import gigaqc as gq
+from benchmarks._measure import Stored, discard, slide
+from benchmarks._question import SLIDE, Question
 
-
-def main() -> None:
-    """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=8192)
-    parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--store", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        name = f"slide-{options.channels}x{options.side}.zarr"
-        path = slide((options.store or Path(folder)) / name, options.channels, options.side)
-        image = gq.open_image(path)
-        functions = {
-            "read and decode": lambda: read(path),
-            "scan": lambda: gq.scan(image).compute(),
-            "assess, no tissue": lambda: gq.assess(image, tissue=False, progress=False),
-            "assess": lambda: gq.assess(image, progress=False),
-        }
-        with dask.config.set(scheduler="threads", num_workers=options.threads):
-            report(in_turn(functions, options.runs), "read and decode")
-
+OWN = "gigaqc's own reading"
+FUNCTIONS = {
+    "reading": Stored.read,
+    OWN: lambda s: discard(s.image.data),
+    "`scan`": lambda s: gq.scan(s.image).compute(),
+    "`assess`": lambda s: gq.assess(s.image, progress=False),
+}
+SMALL = {"side": 2048, "channels": 2}
+QUESTIONS = (
+    Question(
+        name="floor",
+        group="verdict",
+        of=SLIDE + " (zstd, chunks of 1024)",
+        prepare=slide,
+        functions={
+            **FUNCTIONS,
+            "`assess` without tissue": lambda s: gq.assess(s.image, tissue=False, progress=False),
+        },
+        pairs=(
+            (OWN, "reading"), ("`scan`", "reading"), ("`scan`", OWN), ("`assess`", "reading"),
+            ("`assess`", OWN), ("`assess` without tissue", "reading"),
+        ),
+        memory=("`assess`",),
+        full={"side": 8192, "channels": 8},
+        quick=SMALL,
+    ),
+    Question(
+        name="sizes",
+        group="verdict",
+        of=SLIDE,
+        prepare=slide,
+        functions=FUNCTIONS,
+        pairs=(("`scan`", "reading"), ("`assess`", "reading")),
+        cases=({"scale": 0.5}, {}, {"scale": 2}),
+        full={"side": 4096, "channels": 4},
+        quick=SMALL,
+    ),
+    Question(
+        name="chunks",
+        group="storage",
+        of=SLIDE + " (zstd, chunks of {chunk})",
+        prepare=slide,
+        functions=FUNCTIONS,
+        pairs=(("`scan`", "reading"), ("`assess`", "reading")),
+        cases=tuple({"chunk": chunk} for chunk in (256, 512, 1024, 2048)),
+        full={"side": 4096, "channels": 4},
+        quick=SMALL,
+    ),
+)  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import ask
+
+    ask(__spec__.name)

@@ -1,6 +1,6 @@
 """How well are simulated cameras recovered? Both estimators; the table of `docs/metrics/gain.md`.
 
-    python benchmarks/cameras.py [--side 200] [--frames 20 100]
+    python -m benchmarks.cameras [--side 200] [--frames 20 100]
 
 Light rises evenly on a logarithmic scale over the frame; electrons are Poisson counts with Gaussian
 read noise, divided by the gain, offset, rounded and cut to 16 bits.

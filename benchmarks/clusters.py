@@ -1,71 +1,93 @@
 """What does clustering pixels cost? Training, and labels computed and thrown away, over reading.
 
-    python benchmarks/clusters.py [--side 4096] [--channels 4] [--runs 3] [--store FOLDER]
+    python -m benchmarks.clusters [--side 4096] [--runs 3] [--store FOLDER]
 
-Beside the prediction stands scikit-learn's own, called chunk by chunk on the same models.
+Beside the prediction stands scikit-learn's own, called chunk by chunk on models of the same sample.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
-from _measure import in_turn, report, slide
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
-from transforms import discard
 
 import gigaqc as gq
+from benchmarks._measure import Stored, discard, slide
+from benchmarks._question import SLIDE, Question
+
+SKLEARN = "scikit-learn's `predict` chunk by chunk"
 
 
-def by_chunk(path: Path, model: object) -> da.Array:
+class Trained(NamedTuple):
+    """An image, gigaqc's clusters by method, and scikit-learn's models."""
+
+    stored: Stored
+    ours: dict[str, gq.PixelClusters]
+    models: dict[str, Any]
+
+
+def prepare(folder: Path, **size: Any) -> Trained:
+    stored = slide(folder, **size)
+    ours = {m: train(stored, m) for m in ("gmm", "kmeans", "flowsom")}
+    sample = ours["gmm"].sample
+    models = {"gmm": GaussianMixture(6, random_state=0), "kmeans": KMeans(6, random_state=0)}
+    return Trained(stored, ours, {name: model.fit(sample) for name, model in models.items()})
+
+
+def train(stored: Stored, method: str) -> gq.PixelClusters:
+    return gq.cluster_pixels(stored.image, 6, method=method, max_pixels=200_000)
+
+
+def by_chunk(found: Trained, method: str) -> None:
     """Labels as they are made with dask and scikit-learn."""
-    image = da.from_zarr(str(path)).rechunk({0: -1})
+    image = da.from_zarr(str(found.stored.path)).rechunk({0: -1})
+    model = found.models[method]
 
     def predict(block: np.ndarray) -> np.ndarray:
         flat = block.reshape(len(block), -1).T.astype("f8")
-        return model.predict(flat).reshape(block.shape[1:])  # type: ignore[attr-defined]
+        return model.predict(flat).reshape(block.shape[1:])
 
-    return image.map_blocks(predict, drop_axis=0, dtype="i4")
+    discard(image.map_blocks(predict, drop_axis=0, dtype="i4"))
 
 
-def main() -> None:
-    """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=4096)
-    parser.add_argument("--channels", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--store", type=Path)
-    options = parser.parse_args()
-    pixels = options.side**2
-    with tempfile.TemporaryDirectory() as folder:
-        name = f"slide-{options.channels}x{options.side}.zarr"
-        path = slide((options.store or Path(folder)) / name, options.channels, options.side)
-        image = gq.open_image(path)
-        with dask.config.set(scheduler="threads", num_workers=options.threads):
-            functions = {"read and decode": lambda: discard(da.from_zarr(str(path)))}
-            for method in ("gmm", "kmeans", "flowsom"):
-                start = time.perf_counter()
-                found = gq.cluster_pixels(image, 6, method=method, max_pixels=200_000)
-                taken = time.perf_counter() - start
-                print(f"{method}: sample, training and profile {taken:.1f} s")
-                functions[f"labels, {method}"] = lambda f=found: discard(f.labels.data)
-                sample = found.sample
-            mixture = GaussianMixture(6, random_state=0).fit(sample)
-            means = KMeans(6, random_state=0).fit(sample)
-            functions["scikit-learn, gmm"] = lambda: discard(by_chunk(path, mixture))
-            functions["scikit-learn, kmeans"] = lambda: discard(by_chunk(path, means))
-            seconds = in_turn(functions, options.runs)
-            report(seconds, "read and decode")
-            for name, taken in seconds.items():
-                print(f"{name:28} {np.median(taken) / pixels * 1e9:6.1f} ns a pixel")
+def labels(found: Trained, method: str) -> None:
+    discard(found.ours[method].labels.data)
 
+
+QUESTIONS = (
+    Question(
+        name="clusters",
+        group="transforms",
+        of=SLIDE,
+        prepare=prepare,
+        functions={
+            "reading": lambda found: found.stored.read(),
+            "training by `cluster_pixels`, gmm": lambda found: train(found.stored, "gmm"),
+            "labels of `cluster_pixels`, gmm": lambda found: labels(found, "gmm"),
+            "labels of `cluster_pixels`, kmeans": lambda found: labels(found, "kmeans"),
+            "labels of `cluster_pixels`, flowsom": lambda found: labels(found, "flowsom"),
+            f"{SKLEARN}, gmm": lambda found: by_chunk(found, "gmm"),
+            f"{SKLEARN}, kmeans": lambda found: by_chunk(found, "kmeans"),
+        },
+        pairs=(
+            ("training by `cluster_pixels`, gmm", "reading"),
+            ("labels of `cluster_pixels`, gmm", "reading"),
+            ("labels of `cluster_pixels`, kmeans", "reading"),
+            ("labels of `cluster_pixels`, flowsom", "reading"),
+            ("labels of `cluster_pixels`, gmm", f"{SKLEARN}, gmm"),
+            ("labels of `cluster_pixels`, kmeans", f"{SKLEARN}, kmeans"),
+        ),
+        full={"side": 4096, "channels": 4},
+        quick={"side": 1024, "channels": 2},
+        runs=3,
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import ask
+
+    ask(__spec__.name)

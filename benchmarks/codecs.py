@@ -1,11 +1,12 @@
 """How should an image be stored so that it reads fast? Codecs, chunk sides, shards, pipelines.
 
-    python benchmarks/codecs.py [--side 4096] [--channels 4] [--runs 5] [--store FOLDER]
-    python benchmarks/codecs.py --assess       # what `assess` costs over reading, by codec and data
-    python benchmarks/codecs.py --cpu          # seconds of processors and not of the clock
+    python -m benchmarks.codecs [--side 4096] [--runs 5] [--store FOLDER]
+    python -m benchmarks.codecs --cpu          # seconds of processors and not of the clock
 
 Every store is read whole by two threads, chunk by chunk (tiny chunks by 1024 x 1024), and thrown
-away: by zarr-python's own pipeline, by that of `zarrs` where it is installed, and by gigaqc.
+away: by zarr-python's own pipeline, by that of `zarrs` where it is installed, and by gigaqc; the
+table of `docs/storing.md`. What `assess` costs over reading, by codec and data, is a question of
+`python -m benchmarks --only storage`.
 """
 
 from __future__ import annotations
@@ -15,65 +16,38 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-import dask
-import numpy as np
 import zarr
-from _measure import in_turn, ratio, read
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import gigaqc as gq
+from benchmarks._measure import CODECS, DATA, discard, in_turn, ratio, slide
+from benchmarks._question import Question
 from gigaqc.io.direct import direct
 
-CODECS: Mapping[str, Any] = {
-    "none": None,
-    "zstd": ZstdCodec(level=0),  # what zarr takes when nothing is said
-    "blosc lz4 bits": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-    "blosc zstd bits": BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
-    "gzip": GzipCodec(level=5),
-}
-BLOCK = 2048
-
-
-def fluorescence(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Structure of a few hundred counts with photon noise."""
-    from scipy.ndimage import gaussian_filter
-
-    base = gaussian_filter(rng.random((side, side)), 6)
-    base = (base - base.min()) / (base.max() - base.min())
-    return rng.poisson(100 + 300 * base).astype("u2")
-
-
-DATA: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "fluorescence": fluorescence,
-    "sparse counts": lambda rng, side: rng.poisson(0.05, (side, side)).astype("u2"),
-    "noise of 16 bits": lambda rng, side: rng.integers(0, 1 << 16, (side, side), dtype="u2"),
-    "8 bits": lambda rng, side: (fluorescence(rng, side) >> 1).astype("u1"),
-}
-
-
-def stored(
-    path: Path, side: int, channels: int, chunk: int, codec: str, data: str, shard: int | None
-) -> zarr.Array:
-    """An image of one codec; the same 2048 x 2048 pixels repeat, which no codec sees."""
-    if path.exists():
-        return zarr.open_array(path, mode="r")
-    pixels = DATA[data](np.random.default_rng(0), BLOCK)
-    array = zarr.create_array(
-        path, shape=(channels, side, side), chunks=(1, chunk, chunk), dtype=pixels.dtype,
-        shards=None if shard is None else (1, shard, shard), compressors=CODECS[codec],
-        config={"write_empty_chunks": True},
-    )  # fmt: skip
-    for c, y, x in itertools.product(range(channels), range(0, side, BLOCK), range(0, side, BLOCK)):
-        array[c, y : y + BLOCK, x : x + BLOCK] = np.roll(pixels, 7 * c, axis=0)[
-            : side - y, : side - x
-        ]
-    return zarr.open_array(path, mode="r")
+QUESTIONS = (
+    Question(
+        name="codecs",
+        group="storage",
+        of="{channels} x {side} x {side}, {data}, {codec}",
+        prepare=slide,
+        functions={
+            "gigaqc's own reading": lambda s: discard(s.image.data),
+            "`scan`": lambda s: gq.scan(s.image).compute(),
+            "`assess`": lambda s: gq.assess(s.image, progress=False),
+        },
+        cases=(
+            *({"data": "fluorescence", "codec": c} for c in ("zstd", "blosc lz4 bits", "none")),
+            *({"data": d, "codec": c} for d in list(DATA)[1:] for c in ("zstd", "blosc lz4 bits")),
+        ),
+        full={"side": 4096, "channels": 4},
+        quick={"side": 1024, "channels": 2},
+    ),
+)
 
 
 def read_whole(array: Any, side: int, threads: int) -> None:
@@ -81,17 +55,12 @@ def read_whole(array: Any, side: int, threads: int) -> None:
     channels, height, width = array.shape
     blocks = itertools.product(range(channels), range(0, height, side), range(0, width, side))
 
-    def read_block(block: tuple[int, int, int]) -> None:
+    def read(block: tuple[int, int, int]) -> None:
         c, y, x = block
-        key = (
-            slice(c, c + 1),
-            slice(y, min(y + side, height)),
-            slice(x, min(x + side, width)),
-        )
-        assert array[key].shape[0] == 1
+        assert array[c : c + 1, y : min(y + side, height), x : min(x + side, width)].shape[0] == 1
 
     with ThreadPool(threads) as pool:
-        pool.map(read_block, blocks, chunksize=1)
+        pool.map(read, blocks, chunksize=1)
 
 
 def by_zarrs(path: Path) -> zarr.Array:
@@ -123,75 +92,39 @@ def cases() -> Iterator[tuple[str, int, int | None]]:
         yield from ((codec, chunk, 2048) for chunk in (256, 512, 1024))
 
 
-def compare_reading(folder: Path, options: argparse.Namespace) -> None:
-    """Print the time of each store and pipeline, and ratios to gigaqc's in the same round."""
-    print(f"{options.channels} x {options.side} x {options.side} uint16, {options.runs} rounds")
-    print("| codec | chunk | shard | bytes a pixel | gigaqc, ns a pixel | zarr | zarrs |")
-    print("|---|---|---|---|---|---|---|")
-    for codec, chunk, shard in cases():
-        path = folder / f"{codec}-{chunk}-{shard}.zarr"
-        array = stored(path, options.side, options.channels, chunk, codec, "fluorescence", shard)
-        seconds = in_turn(pipelines(path, array, options.threads), options.runs, options.clock)
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
-        taken = statistics.median(seconds["gigaqc"]) * 1e9 / array.size
-        others = [
-            f"{ratio(seconds, name, 'gigaqc'):.2f} x" if name in seconds else "not installed"
-            for name in ("zarr", "zarrs")
-        ]
-        print(
-            f"| {codec} | {chunk} | {shard or '-'} | {size:.2f} | {taken:.2f} | "
-            f"{' | '.join(others)} |",
-            flush=True,
-        )
-
-
-def compare_assess(folder: Path, options: argparse.Namespace) -> None:
-    """Print what scanning and judging cost over reading, by zarr and by gigaqc itself."""
-    print(f"{options.channels} x {options.side} x {options.side}, {options.runs} rounds")
-    print("| data | codec | reading by zarr, ns a pixel | scan | assess | by gigaqc | assess |")
-    print("|---|---|---|---|---|---|---|")
-    codecs = ("zstd", "blosc lz4 bits", "none")
-    wanted = [("fluorescence", codec) for codec in codecs]
-    wanted += [(data, codec) for data in list(DATA)[1:] for codec in codecs[:2]]
-    for data, codec in wanted:
-        path = folder / f"{data}-{codec}.zarr"
-        array = stored(path, options.side, options.channels, 1024, codec, data, None)
-        image, ours = gq.open_image(path), direct(array)
-        seconds = in_turn(
-            {
-                "zarr": lambda path=path: read(path),
-                "read": lambda ours=ours: read_whole(ours, 1024, options.threads),
-                "scan": lambda image=image: gq.scan(image).compute(),
-                "assess": lambda image=image: gq.assess(image, progress=False),
-            },
-            options.runs,
-            options.clock,
-        )
-        zarr_, ours_ = (statistics.median(seconds[k]) * 1e9 / array.size for k in ("zarr", "read"))
-        scan, assess = (ratio(seconds, name, "zarr") for name in ("scan", "assess"))
-        print(
-            f"| {data} | {codec} | {zarr_:.2f} | {scan:.2f} x | {assess:.2f} x | {ours_:.2f} | "
-            f"{ratio(seconds, 'assess', 'read'):.2f} x |",
-            flush=True,
-        )
-
-
 def main() -> None:
-    """Print one of the two tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the time of each store and pipeline, and ratios to gigaqc's in the same round."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--store", type=Path)
-    parser.add_argument("--assess", action="store_true")
     parser.add_argument("--cpu", action="store_const", dest="clock", const=time.process_time)
     parser.set_defaults(clock=time.perf_counter)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        compare = compare_assess if options.assess else compare_reading
-        with dask.config.set(scheduler="threads", num_workers=options.threads):
-            compare(options.store or Path(folder), options)
+    print(f"{options.channels} x {options.side} x {options.side} uint16, {options.runs} rounds")
+    print("| codec | chunk | shard | bytes a pixel | gigaqc, ns a pixel | zarr | zarrs |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.store or Path(temporary)
+        for codec, chunk, shard in cases():
+            path = slide(folder, options.side, options.channels, chunk, codec, shard=shard).path
+            cells = (codec, str(chunk), str(shard or "-"), *read_by_all(path, options))
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def read_by_all(path: Path, options: argparse.Namespace) -> list[str]:
+    """The cells of one store."""
+    array = zarr.open_array(path, mode="r")
+    seconds = in_turn(pipelines(path, array, options.threads), options.runs, options.clock)
+    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / array.size
+    taken = statistics.median(seconds["gigaqc"]) * 1e9 / array.size
+    others = [
+        f"{ratio(seconds, name, 'gigaqc'):.2f} x" if name in seconds else "not installed"
+        for name in ("zarr", "zarrs")
+    ]
+    return [f"{size:.2f}", f"{taken:.2f}", *others]
 
 
 if __name__ == "__main__":

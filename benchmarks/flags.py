@@ -1,7 +1,7 @@
 """How often the sturdier rules hit an artifact of known size, and how often they cry wolf.
 
-    python benchmarks/flags.py                                prints the tables
-    python benchmarks/flags.py --write docs/metrics/flags.md  puts them between its markers
+    python -m benchmarks.flags                                prints the tables
+    python -m benchmarks.flags --write docs/metrics/flags.md  puts them between its markers
 
 Phantoms of known answer (`gigaqc.testing`), several seeds each; a hit or an alarm is WARN or FAIL
 of the rule. The recipe's counterpart is judged on the same images.

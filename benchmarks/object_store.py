@@ -1,6 +1,6 @@
 """What does the latency of an object store cost? Each request waits; threads should not.
 
-    python benchmarks/object_store.py [--side 4096] [--channels 4] [--runs 3] [--store FOLDER]
+    python -m benchmarks.object_store [--side 4096] [--channels 4] [--runs 3] [--store FOLDER]
 
 A web server in a process of its own answers each chunk after 0 to 100 ms. `scan` and
 `gaussian_blur` over it are compared with local files, and with chunks that threads fetch one by
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from _measure import in_turn, ratio, slide
 
 import gigaqc as gq
+from benchmarks._measure import in_turn, ratio, slide
 from gigaqc.io import stores
 
 SERVER = """
@@ -59,8 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.store or Path(temporary)
-        name = f"slide-{options.channels}x{options.side}.zarr"
-        local = gq.open_image(slide(folder / name, options.channels, options.side))
+        path, local = slide(folder, options.side, options.channels)
         count = local.data.npartitions
         print(f"{count} chunks of 2 MiB, {options.threads} threads, {options.runs} rounds")
         print("| work | latency | one by one, waiting only | one by one | ahead | local, s |")
@@ -71,7 +70,7 @@ def main() -> None:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             ) as server:
                 assert server.stdout is not None
-                url = f"{server.stdout.readline().strip()}/{name}"
+                url = f"{server.stdout.readline().strip()}/{path.name}"
                 for what, work in WORK.items():
                     compare(what, work, local, url, milliseconds, options)
                 server.communicate("")

@@ -1,6 +1,6 @@
 """How much faster than the recipe's checks on whole numpy arrays?
 
-    python benchmarks/recipe_numpy.py [--side 8192] [--channels 4] [--runs 3]
+    python -m benchmarks.recipe_numpy [--side 8192] [--runs 3]
 
 The recipe loads the image and computes, a channel at a time: SNR of the 10th percentile's mask,
 saturation, hot pixels, dead regions, striping, dynamic range, the channel correlation and the
@@ -9,21 +9,20 @@ tissue of the median mask. `assess` computes all of this and more from the same 
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import zarr
-from _measure import in_turn, report, slide
 from scipy import ndimage
 
 import gigaqc as gq
+from benchmarks._measure import Stored, slide
+from benchmarks._question import SLIDE, Question
+
+NUMPY = "the recipe's checks in numpy on the whole array"
 
 
-def recipe(path: Path) -> dict[str, float]:
+def recipe(stored: Stored) -> dict[str, float]:
     """The recipe's numbers of a whole image in memory."""
-    image = zarr.open_array(path, mode="r")[:]
+    image = zarr.open_array(stored.path, mode="r")[:]
     found: dict[str, float] = {}
     for c, channel in enumerate(image):
         mask = channel > np.percentile(channel, 10)
@@ -45,25 +44,26 @@ def recipe(path: Path) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=8192)
-    parser.add_argument("--channels", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--store", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        name = f"slide-{options.channels}x{options.side}.zarr"
-        path = slide((options.store or Path(folder)) / name, options.channels, options.side)
-        image = gq.open_image(path)
-        functions = {
-            "assess, recipe": lambda: gq.assess(image, rules="recipe", progress=False),
-            "assess": lambda: gq.assess(image, progress=False),
-            "recipe on numpy": lambda: recipe(path),
-        }
-        report(in_turn(functions, options.runs), "assess")
-
+QUESTIONS = (
+    Question(
+        name="recipe",
+        group="verdict",
+        of=SLIDE,
+        prepare=slide,
+        functions={
+            NUMPY: recipe,
+            "`assess`": lambda s: gq.assess(s.image, progress=False),
+            "`assess`, rules of the recipe": lambda s: gq.assess(
+                s.image, rules="recipe", progress=False
+            ),
+        },
+        full={"side": 8192, "channels": 4},
+        quick={"side": 1024, "channels": 2},
+        runs=2,
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import ask
+
+    ask(__spec__.name)

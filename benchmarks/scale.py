@@ -1,6 +1,6 @@
 """Does the cost of a chunk stay what it is when there are many? Graphs and runs of 10^2 to 10^5.
 
-    python benchmarks/scale.py [--chunks 100 1000 10000 100000] [--side 256] [--threads 2] [--store FOLDER]
+    python -m benchmarks.scale [--chunks 100 1000 10000 100000] [--side 256] [--threads 2] [--store FOLDER]
 
 Each chunk is a group: what a task costs beside its pixels shows, and graphs are as large as those of
 images with 128 times as many pixels a chunk. Stores are sparse: all chunks are links to four files.

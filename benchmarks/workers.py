@@ -1,69 +1,97 @@
-"""What does a second worker process gain, and what does reading itself gain by it?
+"""What does a second thread gain, and a second worker process, of what the floor gains by it?
 
-    python benchmarks/workers.py [--side 8192] [--channels 4] [--runs 3] [--store FOLDER]
+    python -m benchmarks.workers [--side 8192] [--runs 5] [--store FOLDER]
 
-Clusters of one and of two processes of one thread each; the floor reads and decodes every chunk.
+Workers are those of two `LocalCluster`s, of one thread each.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import statistics
-import tempfile
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import distributed
-from _measure import in_turn, read, slide
+import dask
 
 import gigaqc as gq
+from benchmarks._measure import Stored, slide
+from benchmarks._question import SLIDE, Question
+
+WORK = {
+    "reading": Stored.read,
+    "`scan`": lambda stored: gq.scan(stored.image).compute(),
+    "`assess`": lambda stored: gq.assess(stored.image, progress=False),
+}
 
 
-def on(client: distributed.Client, work: Callable[[], object]) -> Callable[[], object]:
-    """The same work on that cluster."""
+class Clusters(NamedTuple):
+    """An image, and clients of one and of two worker processes."""
 
-    def run() -> object:
-        with client.as_current():
-            return work()
-
-    return run
+    stored: Stored
+    clients: dict[int, Any]
 
 
-def main() -> None:
-    """Print seconds and gains."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=8192)
-    parser.add_argument("--channels", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--store", type=Path)
-    options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(tempfile.TemporaryDirectory())
-        name = f"slide-{options.channels}x{options.side}.zarr"
-        path = slide((options.store or Path(temporary)) / name, options.channels, options.side)
-        image = gq.open_image(path)
-        work = {
-            "reading": lambda: read(path),
-            "scan": lambda: gq.scan(image).compute(),
-            "assess": lambda: gq.assess(image, progress=False),
-        }
-        functions = {}
-        for workers in (1, 2):
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, silence_logs=50,
-                    dashboard_address="127.0.0.1:0",
-                )
-            )  # fmt: skip
-            client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
-            functions |= {f"{name} {workers}": on(client, work[name]) for name in work}
-        seconds = in_turn(functions, options.runs)
-        for name in work:
-            gains = [a / b for a, b in zip(seconds[f"{name} 1"], seconds[f"{name} 2"], strict=True)]
-            one, two = (statistics.median(seconds[f"{name} {workers}"]) for workers in (1, 2))
-            print(f"{name:8} {one:6.2f} s -> {two:6.2f} s   {statistics.median(gains):.2f} x")
+def clusters(folder: Path, **size: Any) -> Iterator[Clusters]:
+    """Two clusters that are there for as long as something is measured."""
+    from distributed import Client, LocalCluster
 
+    alone = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
+    with (
+        LocalCluster(n_workers=1, **alone) as one,
+        LocalCluster(n_workers=2, **alone) as two,
+        Client(one, set_as_default=False) as first,
+        Client(two, set_as_default=False) as second,
+    ):
+        yield Clusters(slide(folder, **size), {1: first, 2: second})
+
+
+def on_threads(work: Callable[[Stored], object], count: int, stored: Stored) -> None:
+    with dask.config.set(scheduler="threads", num_workers=count):
+        work(stored)
+
+
+def on_workers(work: Callable[[Stored], object], count: int, found: Clusters) -> None:
+    client = found.clients[count]
+    with client.as_current(), dask.config.set(scheduler=client):
+        work(found.stored)
+
+
+def doubled(unit: str, run: Callable[..., None]) -> dict[str, Any]:
+    """Functions and pairs of one and of two."""
+    names = {(w, n): f"{w}, {n} {unit}{'s' * (n > 1)}" for w in WORK for n in (1, 2)}
+    pairs = []
+    for w in WORK:
+        pairs.append((names[w, 2], names[w, 1]))
+        if w != "reading":
+            pairs.append((*pairs[-1], *pairs[0]))
+    functions = {name: partial(run, WORK[w], n) for (w, n), name in names.items()}
+    return {"functions": functions, "pairs": tuple(pairs)}
+
+
+QUESTIONS = (
+    Question(
+        name="threads",
+        group="workers",
+        of=SLIDE,
+        prepare=slide,
+        full={"side": 4096, "channels": 4},
+        quick={"side": 4096, "channels": 2},
+        **doubled("thread", on_threads),
+    ),
+    Question(
+        name="workers",
+        group="workers",
+        of=SLIDE,
+        prepare=clusters,
+        full={"side": 8192, "channels": 4},
+        quick={"side": 4096, "channels": 2},
+        **doubled("worker", on_workers),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import ask
+
+    ask(__spec__.name)
