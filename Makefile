@@ -12,7 +12,7 @@ help:
 	@echo "make demo      assess the bundled image in a new .venv and say where the page is"
 	@echo "make test      style, types and the quick tests"
 	@echo "make test-all  the slow tests too"
-	@echo "make bench     what it costs, as one table of ratios (20 minutes)"
+	@echo "make bench     what it costs, as one table of ratios"
 	@echo "make docs      the documentation; with GIGAQC_DATA=... its notebooks are executed"
 	@echo "make clean     remove .venv and everything built"
 

@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md")
     options.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = options.parse_args(arguments)
+    for group in given.only if given.write else ():
+        _page.parted(given.page, group)  # better now than after the minutes of measuring
     start = time.perf_counter()
     print(f"{_page.machine()}\n\n{_page.table(())}")
     with tempfile.TemporaryDirectory() as temporary:

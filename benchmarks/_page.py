@@ -47,15 +47,21 @@ def section(rows: Sequence[Row], how: str) -> str:
     return f"{table(rows)}\n\nMeasured on {today}, {how}: {machine()}.\n"
 
 
+def parted(page: Path, group: str) -> tuple[str, str]:
+    """The page to the marker that begins the table of a group, and from the one that ends it."""
+    begin, end = f"<!-- measured {group} -->\n", "<!-- end of measured -->"
+    head, begins, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, ends, tail = rest.partition(end)
+    if not begins or not ends:
+        raise SystemExit(f"{page} lacks the line {begin.strip()}, or {end} after it")
+    return head + begin, end + tail
+
+
 def replace(page: Path, group: str, text: str) -> None:
     """Put the text of a group between its markers."""
-    before, after = f"<!-- measured {group} -->\n", "<!-- end of measured -->"
-    head, begin, rest = page.read_text(encoding="utf-8").partition(before)
-    _, end, tail = rest.partition(after)
-    if not begin or not end:
-        raise SystemExit(f"{page} lacks the line {before.strip()}, or {after} after it")
+    head, tail = parted(page, group)
     partial = page.with_name(f"{page.name}.part")  # whoever stops us leaves a whole page
-    partial.write_text(f"{head}{begin}\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
+    partial.write_text(f"{head}\n{text.strip()}\n\n{tail}", encoding="utf-8")
     partial.replace(page)
 
 

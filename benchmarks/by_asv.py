@@ -1,4 +1,4 @@
-"""The questions as asv's benchmarks: `asv run --quick`, `asv continuous main HEAD`.
+"""The questions as asv's benchmarks: `asv run --quick --launch-method forkserver`.
 
 Classes of each question but those of other libraries, at its small size. Believe
 `track_time_ratio`, which compares within one run; times and memory of different days differ by what

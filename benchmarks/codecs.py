@@ -24,9 +24,9 @@ from typing import Any
 
 import zarr
 
-import gigaqc as gq
-from benchmarks._measure import CODECS, DATA, discard, in_turn, ratio, slide
+from benchmarks._measure import CODECS, DATA, in_turn, ratio, slide
 from benchmarks._question import Question
+from benchmarks.assess_floor import FUNCTIONS, OWN
 from gigaqc.io.direct import direct
 
 QUESTIONS = (
@@ -35,11 +35,13 @@ QUESTIONS = (
         group="storage",
         of="{channels} x {side} x {side}, {data}, {codec}",
         prepare=slide,
-        functions={
-            "gigaqc's own reading": lambda s: discard(s.image.data),
-            "`scan`": lambda s: gq.scan(s.image).compute(),
-            "`assess`": lambda s: gq.assess(s.image, progress=False),
-        },
+        functions=FUNCTIONS,
+        pairs=(
+            ("`scan`", "reading"),
+            ("`scan`", OWN),
+            ("`assess`", "reading"),
+            ("`assess`", OWN),
+        ),
         cases=(
             *({"data": "fluorescence", "codec": c} for c in ("zstd", "blosc lz4 bits", "none")),
             *({"data": d, "codec": c} for d in list(DATA)[1:] for c in ("zstd", "blosc lz4 bits")),

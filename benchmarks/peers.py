@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask
 import numpy as np
 
 import gigaqc as gq
@@ -132,7 +133,7 @@ class Process:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True,
-            env={**environment, "DASK_NUM_WORKERS": "2"},
+            env={**environment, "DASK_NUM_WORKERS": str(dask.config.get("num_workers", 2))},
         )  # fmt: skip
         self.version = self._answer()["version"]
 
@@ -249,7 +250,7 @@ def series(folder: Path, frames: int, side: int) -> Stored:
     return gain.prepare(folder, frames, side).together
 
 
-LARGE = {"full": {"side": 4096, "channels": 4}, "quick": {"side": 512, "channels": 2}}
+LARGE = {"full": {"side": 2048, "channels": 4}, "quick": {"side": 512, "channels": 2}}
 FRAMES = {"full": {"frames": 400, "side": 512}, "quick": {"frames": 100, "side": 128}}
 LABELS = "{side} x {side} labels and {channels} channels, reading included"
 QUESTIONS = (
@@ -271,7 +272,7 @@ QUESTIONS = (
         DASK_IMAGE, "dask-image-labels", "{side} x {side} labels and a channel, reading included",
         objects.prepare,
         Pair("ndmeasure.mean", "`object_table`", means, largest),
-        full={"side": 1024, "channels": 1}, quick={"side": 256, "channels": 1},
+        full={"side": 512, "channels": 1}, quick={"side": 256, "channels": 1},
     ),
     against(
         SQUIDPY, "squidpy", SLIDE + ", tiles of 256, reading included", slide,
@@ -279,16 +280,19 @@ QUESTIONS = (
             "qc_image", "`focus`",
             lambda s: gq.focus(s.image, tile=256)["variance_of_laplacian"].values, medians,
         ),
-        full={"side": 4096, "channels": 1}, quick={"side": 512, "channels": 1},
+        full={"side": 2048, "channels": 1}, quick={"side": 512, "channels": 1},
     ),
     against(
         HARPY, "harpy", SLIDE + ", written", slide,
         Pair("pixel_clustering_preprocess", "`pixel_clustering_preprocess`", prepared, medians),
-        **LARGE,
+        full={"side": 4096, "channels": 4}, quick={"side": 512, "channels": 2},
     ),
     against(
         BOTTLENECK, "bottleneck", gain.SERIES + ", reading included", series,
-        Pair("median", "`gain_map`, over median and MAD", lambda s: gq.gain_map(s.image).compute()),
+        Pair(
+            "median", "`gain_map`", lambda s: gq.gain_map(s.image).compute()["gain"],
+            lambda ours, theirs: "median and MAD, no fit",
+        ),
         **FRAMES,
     ),
     against(

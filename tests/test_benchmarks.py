@@ -249,6 +249,15 @@ def test_a_run_writes_its_groups_and_leaves_the_rest(
     assert readme.read_text() == f"# x\n\n{' | '.join(cells)} |\nend"
 
 
+def test_a_page_without_a_place_is_refused_before_measuring(
+    pages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(pages[2]).write_text("# What it costs\n", "utf-8")
+    monkeypatch.setattr(command, "measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="lacks the line <!-- measured verdict -->"):
+        command.main(pages)
+
+
 def test_a_run_that_is_stopped_keeps_what_was_written(
     pages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
