@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import dask
 import pytest
 from hypothesis import settings
 
@@ -43,21 +41,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
     if memory is None:
         yield
         return
-    import distributed
+    from local_clusters import local_client  # heavy, and seldom needed
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, memory_limit=memory,
-                dashboard_address="127.0.0.1:0", silence_logs=50,
-            ) as workers,
-            distributed.Client(workers) as client,
-        ):  # fmt: skip
-            here = str(Path(__file__).parent)
-            client.run(lambda: __import__("sys").path.insert(0, here))
-            yield
+    with local_client(memory_limit=memory) as client:
+        here = str(Path(__file__).parent)
+        client.run(lambda: __import__("sys").path.insert(0, here))
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

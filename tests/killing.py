@@ -11,12 +11,11 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import dask
-from distributed import Client, LocalCluster, SchedulerPlugin
+from distributed import Client, SchedulerPlugin
+from local_clusters import local_client
 
 WORKERS = 2
 
@@ -87,17 +86,9 @@ class Cluster:
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
     """The cluster, which dask computes on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            LocalCluster(
-                n_workers=0, processes=True, dashboard_address="127.0.0.1:0", silence_logs=50
-            ) as local,
-            Client(local) as client,
-        ):
-            made = Cluster(client, local.scheduler)
-            try:
-                yield made
-            finally:
-                made.close()
+    with local_client(n_workers=0) as client:
+        made = Cluster(client, client.cluster.scheduler)
+        try:
+            yield made
+        finally:
+            made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from capabilities import assert_same
+from local_clusters import local_client
 
 import gigaqc as gq
 
@@ -54,19 +54,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Nannies end a worker that takes more than it may, and a run whose workers end fails."""
-    import distributed
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, memory_limit=LIMIT, processes=True,
-                dashboard_address="127.0.0.1:0", silence_logs=50,
-            ) as cluster,
-            distributed.Client(cluster) as connected,
-        ):  # fmt: skip
-            yield connected
+    with local_client(memory_limit=LIMIT) as connected:
+        yield connected
 
 
 def files_of(store: Path) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import xarray as xr
 import zarr
 from capabilities import CAPABILITIES, Sources, assert_same, make_sources
+from local_clusters import local_client
 from same_states import identical
 
 import gigaqc as gq
@@ -45,18 +45,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Two worker processes of one thread each."""
-    import distributed
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-            ) as cluster,
-            distributed.Client(cluster) as connected,
-        ):
-            yield connected
+    with local_client() as connected:
+        yield connected
 
 
 @pytest.fixture(autouse=True)

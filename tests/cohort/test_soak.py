@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import zarr
+from local_clusters import local_client
 
 import gigaqc as gq
 
@@ -26,19 +25,8 @@ MIB = 1 << 20
 @pytest.fixture
 def client() -> Iterator[Any]:
     """Two worker processes; the scheduler lives in this one."""
-    import distributed
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, silence_logs=50,
-                dashboard_address="127.0.0.1:0",
-            ) as cluster,
-            distributed.Client(cluster) as connected,
-        ):  # fmt: skip
-            yield connected
+    with local_client() as connected:
+        yield connected
 
 
 class Memory:
@@ -71,7 +59,6 @@ class Memory:
         return float(np.median([m[name] for n, m in self.notes if first <= n / FIELDS <= last]))
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_memory_is_flat_after_the_first_tenth(tmp_path: Path, client: Any) -> None:
     rng = np.random.default_rng(0)
     fields = {}

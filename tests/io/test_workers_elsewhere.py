@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from local_clusters import local_client
 from same_states import identical
 
 import gigaqc as gq
@@ -27,19 +26,9 @@ PIXELS = np.random.default_rng(0).poisson(30, (2, 96, 96)).astype("u2")
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Two worker processes, with another working directory than this one."""
-    import distributed
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sockets and event loops, none of them ours
-        with (
-            dask.config.set({"distributed.admin.log-format": "%(message)s"}),
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-            ) as cluster,
-            distributed.Client(cluster) as connected,
-        ):
-            connected.run(os.chdir, "/")
-            yield connected
+    with local_client() as connected:
+        connected.run(os.chdir, "/")
+        yield connected
 
 
 def stored(path: Path, **options: Any) -> Path:
