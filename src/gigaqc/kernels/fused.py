@@ -45,25 +45,22 @@ def integer_plane(
     """
     height, width = codes.shape
     band = np.zeros(width, np.uint32)
-    low, middle, high = (
-        np.empty(width, np.uint16),
-        np.empty(width, np.uint16),
-        np.empty(width, np.uint16),
-    )
-    median, response = np.empty(width, np.uint16), np.empty(width, np.uint16)
+    # Each an array of its own: loops over rows of one array would not be vectorised.
+    scratch = (
+        np.empty(width, np.uint16), np.empty(width, np.uint16), np.empty(width, np.uint16),
+        np.empty(width, np.uint16), np.empty(width, np.uint16), np.empty(width, np.uint16),
+    )  # fmt: skip
     run, last, corners = _no_zeros(width)
-    curvature, across, down = (
-        np.empty(width, np.int16),
-        np.empty(width, np.int16),
-        np.empty(width, np.int16),
-    )
+    short = np.empty(width, np.int16), np.empty(width, np.int16), np.empty(width, np.int16)
     few, few_responses = np.zeros((4, 256), np.int32), np.zeros((4, 256), np.int32)
-    exceeding = np.empty(width, np.uint16)
     any_excess = False
-    largest = rows.largest(codes[0])
+    largest = np.uint16(0)
+    bounded = parts & (MOMENTS | PAIRS)  # what is faster where codes are small
+    following = rows.largest(codes[0]) if bounded else largest
     for y in range(height):
-        row = codes[y]
-        following = rows.largest(codes[y + 1]) if y + 1 < height else np.uint16(0)
+        row, largest = codes[y], following
+        if bounded and y + 1 < height:
+            following = rows.largest(codes[y + 1])
         if parts & MOMENTS:
             if largest < 256:
                 rows.count_few(row, np.uint16(0), few)
@@ -78,42 +75,51 @@ def integer_plane(
             pair_table[0] += rows.product(row[: width - 1], row[1:], largest)
             if y + 1 < height:
                 pair_table[1] += rows.product(row, codes[y + 1], max(largest, following))
-        largest = following
         if parts & DEAD:
             dead_table[0] += dead_row(row, y, zero, run, last, corners, dead_bounds)
         if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
             continue
         above, below = codes[y - 1], codes[y + 1]
         if parts & FOCUS:
-            _tile_sharpness(
-                above, row, below, bounds, tile_row[y], tile_edges, focus_table,
-                curvature, across, down,
-            )  # fmt: skip
+            _tile_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table, short)
         if parts & HOT:
             first, stop = bounds[2] - 1, bounds[3] + 1
-            n = stop - first - 2
-            centre = row[first:stop]
-            rows.sort_columns(above[first:stop], centre, below[first:stop], low, middle, high)
-            up, fall, least, most = rows.median_response(
-                centre, low, middle, high, median, response
-            )
-            if up < 128 and fall <= 128:
-                rows.count_few(response[:n], np.uint16(FEW_RESPONSES), few_responses)
-            elif up < 32768 and fall <= 32768:
-                rows.count_codes(response[:n], response_table[0, 32768:], response_table[1, 32768:])
-            else:
-                _count_far_responses(centre, median, n, response_table[0])
-            if _may_exceed(np.int64(up), np.int64(least) + bias, np.int64(most) + bias):
-                any_excess = True
-                _count_excess(centre, median, n, bias, 0, exceeding, excess_table[0])
-                if np.int64(most) + bias >= OFFSET:
-                    _count_excess(centre, median, n, bias, OFFSET, exceeding, excess_table[1])
-    for k in range(256):
-        histogram[0, k] += few[0, k] + few[1, k] + few[2, k] + few[3, k]
-        response_table[0, FEW_RESPONSES + 32768 + k] += (
-            few_responses[0, k] + few_responses[1, k] + few_responses[2, k] + few_responses[3, k]
-        )
+            any_excess |= _count_responses(
+                above[first:stop], row[first:stop], below[first:stop], bias, scratch,
+                few_responses, response_table, excess_table,
+            )  # fmt: skip
+    if parts & MOMENTS:
+        _add_few(few, histogram[0])
+    if parts & HOT:
+        _add_few(few_responses, response_table[0, FEW_RESPONSES + 32768 :])
     return any_excess
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_few(few, table):
+    for k in range(few.shape[1]):
+        table[k] += few[0, k] + few[1, k] + few[2, k] + few[3, k]
+
+
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def _count_responses(above, row, below, bias, scratch, few, response_table, excess_table):
+    """Count what the inner pixels of a row are above their medians; whether any exceeds."""
+    low, middle, high, median, response, exceeding = scratch
+    n = row.shape[0] - 2
+    rows.sort_columns(above, row, below, low, middle, high)
+    up, down, least, most = rows.median_response(row, low, middle, high, median, response)
+    if up < 128 and down <= 128:
+        rows.count_few(response[:n], np.uint16(FEW_RESPONSES), few)
+    elif up < 32768 and down <= 32768:
+        rows.count_codes(response[:n], response_table[0, 32768:], response_table[1, 32768:])
+    else:
+        _count_far_responses(row, median, n, response_table[0])
+    if not _may_exceed(np.int64(up), np.int64(least) + bias, np.int64(most) + bias):
+        return False
+    _count_excess(row, median, n, bias, 0, exceeding, excess_table[0])
+    if np.int64(most) + bias >= OFFSET:
+        _count_excess(row, median, n, bias, OFFSET, exceeding, excess_table[1])
+    return True
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -150,9 +156,8 @@ def _flush_band(band, totals, cells, edges):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tile_sharpness(
-    above, row, below, bounds, ty, edges, table, curvature, across, down
-):  # fmt: skip
+def _tile_sharpness(above, row, below, bounds, ty, edges, table, short):
+    curvature, across, down = short
     left, right = bounds[2] - 1, bounds[3] + 1
     a, r, b = above[left:right], row[left:right], below[left:right]
     run = 0  # pixels whose sums fit 32 bits
@@ -163,21 +168,22 @@ def _tile_sharpness(
         first, stop = max(edges[tx], bounds[2]), min(edges[tx + 1], bounds[3])
         if stop <= first:
             continue
-        table[0, ty, tx] += stop - first
+        laplacian, squares, gradient = 0.0, 0.0, 0.0
         if run < 32:
             laplacian, squares, gradient = rows.sharpness(
                 above[first - 1 : stop + 1], row[first - 1 : stop + 1], below[first - 1 : stop + 1]
             )
-            table[1, ty, tx] += laplacian
-            table[2, ty, tx] += squares
-            table[3, ty, tx] += gradient
-            continue
-        for k in range(first - bounds[2], stop - bounds[2], run):
-            end = min(k + run, stop - bounds[2])
-            sums = rows.short_squares(curvature[k:end], across[k:end], down[k:end])
-            table[1, ty, tx] += sums[0]
-            table[2, ty, tx] += sums[1]
-            table[3, ty, tx] += sums[2]
+        else:
+            for k in range(first - bounds[2], stop - bounds[2], run):
+                end = min(k + run, stop - bounds[2])
+                sums = rows.short_squares(curvature[k:end], across[k:end], down[k:end])
+                laplacian += sums[0]
+                squares += sums[1]
+                gradient += sums[2]
+        table[0, ty, tx] += stop - first
+        table[1, ty, tx] += laplacian
+        table[2, ty, tx] += squares
+        table[3, ty, tx] += gradient
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -229,14 +235,14 @@ def dead_row(row, y, zero, run, last, corners, bounds):
     has room for windows by their last column, 8 further right. Only pixels inside `bounds` (y0,
     y1, x0, x1) are counted.
     """
-    width, longest = row.shape[0], np.uint8(0)
+    width = row.shape[0]
     some = np.uint8(0)
     for x in range(width):
         some |= np.uint8(row[x] == zero)
     if not some:
         run[:] = 0
         return 0
-    most = np.uint8(DEAD_WINDOW)
+    longest, most = np.uint8(0), np.uint8(DEAD_WINDOW)
     for x in range(width):
         zeros = min(np.uint8(run[x] + np.uint8(1)), most) if row[x] == zero else np.uint8(0)
         run[x] = zeros
