@@ -21,7 +21,7 @@ import gigaqc as gq
 from gigaqc.backend import on_host, to_host
 from gigaqc.errors import ImageError
 from gigaqc.image import as_mask
-from gigaqc.kernels import by_label, object_planes, objects, planes
+from gigaqc.kernels import by_label, object_planes, objects, vectors
 from gigaqc.pixels import joint_histogram_pass, manders_pass
 from gigaqc.tissue import tissue_pass
 
@@ -159,9 +159,9 @@ def test_kernels_of_pairs() -> None:
     edges = np.arange(1.0, 9)
     finite = np.isfinite(x) & np.isfinite(y)
     expected = np.histogram2d(x[finite], y[finite], [edges, edges])[0]
-    found = planes.pair_counts(to_strict(x), to_strict(y), edges, edges)
+    found = vectors.pair_counts(to_strict(x), to_strict(y), edges, edges)
     np.testing.assert_array_equal(found, expected)
-    sums = planes.manders_sums(to_strict(x), to_strict(y), 4.0, 5.0)
+    sums = vectors.manders_sums(to_strict(x), to_strict(y), 4.0, 5.0)
     a, b = x[finite], y[finite]
     assert sums == (a[b > 5].sum(), a.sum(), b[a > 4].sum(), b.sum(), a.size)
 

@@ -22,7 +22,7 @@ from gigaqc.distribution import (
     bias_of,
     layout_of,
 )
-from gigaqc.kernels import planes, vectors
+from gigaqc.kernels import vectors
 from gigaqc.kernels.accumulate import KeyLayout, count_keys
 from gigaqc.kernels.fused import take_occupied
 from gigaqc.kernels.rows import count_codes
@@ -266,7 +266,7 @@ def _count_pairs(
     if bins_x.undefined or bins_y.undefined:
         return _Counts(counts.reshape(bins_x.n, bins_y.n))
     if not on_host(first):
-        found = planes.pair_counts(first, second, bins_x.edges, bins_y.edges)
+        found = vectors.pair_counts(first, second, bins_x.edges, bins_y.edges)
         return _Counts(found.astype("i8"))
     for x, y in _finite_slabs(first, second):
         x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
@@ -286,7 +286,7 @@ def _sum_pairs(
     first, second = channels
     if not on_host(first):
         limits = float(threshold_x), float(threshold_y)
-        return MandersSums(*planes.manders_sums(first, second, *limits))
+        return MandersSums(*vectors.manders_sums(first, second, *limits))
     total = MandersSums(0.0, 0.0, 0.0, 0.0, 0)
     for x, y in _finite_slabs(first, second):
         total = total.merge(

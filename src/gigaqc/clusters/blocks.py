@@ -119,13 +119,7 @@ class Rule:
 
 def labelled(block: Sequence[Any], halo: Halo, channels: slice, rule: Rule) -> Any:
     """Labels of a block, without a channel axis."""
-    return _reshaped(rule.apply(block), block[0].shape)
-
-
-def _reshaped(values: Any, shape: tuple[int, ...]) -> Any:
-    if on_host(values):
-        return values.reshape(shape)
-    return namespace_of(values).reshape(values, shape)
+    return rule.apply(block).reshape(block[0].shape)
 
 
 @dataclass(frozen=True)
@@ -144,14 +138,15 @@ def observe_sums(
     channels: Iterable[np.ndarray], masks: Channels | None, place: Place, rule: Rule
 ) -> Sums:
     """Of a block: how many pixels each label has, and what they add up to."""
-    blocks = list(channels)
+    blocks: list[Any] = list(channels)
+    if not on_host(blocks[0]):  # for the labels and for the sums
+        blocks = [vectors.doubles(block) for block in blocks]
     size = int(rule.labels.max()) + 1
     labels = rule.apply(blocks).astype("i8")
     for mask in masks or []:
-        labels *= _reshaped(mask, (-1,))
+        labels *= mask.reshape(-1)
     if not on_host(labels):
-        flat = [vectors.doubles(block) for block in blocks]
-        return Sums(*vectors.sums_by_label(labels, flat, size))
+        return Sums(*vectors.sums_by_label(labels, blocks, size))
     counted = labels > 0
     sums = []
     for block in blocks:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gigaqc.backend import beside, namespace_of
 from gigaqc.kernels.detrend import Floats, Steps, gram_norms, place
+from gigaqc.kernels.vectors import doubles
 
 
 @lru_cache(maxsize=64)
@@ -61,7 +62,7 @@ def all_finite(block: Any) -> bool:
 def add_frames(block: Any, reference: Any, steps: Steps, fit: Any, squares: Any) -> None:
     """Add rows one by one, as `detrend.add_frames`."""
     for t, weight in enumerate(steps.weights.tolist()):
-        rest = _doubles(block[t, :]) - reference
+        rest = doubles(block[t, :]) - reference
         for k in range(fit.shape[0]):
             rest = rest - fit[k, :] * float(steps.values[t, k])
             fit[k, :] += rest * float(steps.gains[t, k])
@@ -74,7 +75,7 @@ def add_frames_with_gaps(
     """Add rows one by one, without what is not finite, as `detrend.add_frames_with_gaps`."""
     xp = namespace_of(block)
     for t in range(block.shape[0]):
-        values = _doubles(block[t, :])
+        values = doubles(block[t, :])
         known = xp.isfinite(values)
         reference[...] = xp.where(known & xp.isnan(reference), values, reference)
         rest = xp.where(known, values - reference, 0.0)
@@ -114,8 +115,3 @@ def _add_row(
             x[j] = x[j] - x[k] * mixes[place(k, j), :]
             mixes[place(k, j), :] += gain * x[j]
     squares += weight * rest * rest
-
-
-def _doubles(values: Any) -> Any:
-    xp = namespace_of(values)
-    return xp.astype(values, xp.float64)

@@ -7,8 +7,7 @@ host, and what is added to them is the only thing that moves. Sums of integers a
 sums of floats differ in their last digits, because they are added in another order.
 
 Sums by tile are products with matrices of zeros and ones, which a device multiplies faster than it
-starts a kernel for each tile. `pair_counts` and `manders_sums` are what `pixels` does for a block
-of the host.
+starts a kernel for each tile.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, bits_of, namespace_of, to_host
+from gigaqc.backend import bits_of, namespace_of, to_host
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.kernels.fused import (
     COLUMNS,
@@ -220,36 +219,6 @@ def values_in(values: Any, bins: np.ndarray, layout: KeyLayout) -> tuple[np.ndar
 def products(x: Any, y: Any) -> np.ndarray:
     """``x @ y.T`` of float64 rows of channels."""
     return to_host(x @ namespace_of(x).matrix_transpose(y))
-
-
-def pair_counts(x: Any, y: Any, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
-    """Pixels that are finite in both channels by the bins of both, int64 (bins_x, bins_y).
-
-    A bin holds its lower edge, the last its upper one too; edges are ascending float64.
-    """
-    xp = namespace_of(x)
-    both = [xp.astype(xp.reshape(v, (-1,)), xp.float64) for v in (x, y)]
-    held = xp.isfinite(both[0]) & xp.isfinite(both[1])
-    for values, edges in zip(both, (edges_x, edges_y), strict=True):
-        held = held & (values >= float(edges[0])) & (values <= float(edges[-1]))
-    places = []
-    for values, edges in zip(both, (edges_x, edges_y), strict=True):
-        place = xp.searchsorted(beside(edges, x), values[held], side="right") - 1
-        places.append(xp.where(place < edges.size - 2, place, edges.size - 2))
-    shape = (edges_x.size - 1, edges_y.size - 1)
-    return occurrences(places[0] * shape[1] + places[1], shape[0] * shape[1]).reshape(shape)
-
-
-def manders_sums(
-    x: Any, y: Any, limit_x: float, limit_y: float
-) -> tuple[float, float, float, float, int]:
-    """Sums over pixels finite in both: x where y is above its limit, x, y where x is, y, and 1."""
-    xp = namespace_of(x)
-    x, y = (xp.astype(v, xp.float64) for v in (x, y))
-    both = xp.isfinite(x) & xp.isfinite(y)
-    parts = ((x, both & (y > limit_y)), (x, both), (y, both & (x > limit_x)), (y, both))
-    a, b, c, d = (float(xp.sum(xp.where(where, values, 0.0))) for values, where in parts)
-    return a, b, c, d, int(xp.count_nonzero(both))
 
 
 def occurrences(values: Any, size: int) -> np.ndarray:

@@ -18,9 +18,9 @@ from gigaqc.kernels.preprocess import KEY_SHIFT
 
 
 def doubles(values: Any) -> Any:
-    """Flat, as float64."""
+    """Flat, as float64; not copied where it is."""
     xp = namespace_of(values)
-    return xp.astype(xp.reshape(values, (-1,)), xp.float64)
+    return xp.astype(xp.reshape(values, (-1,)), xp.float64, copy=False)
 
 
 def finite(values: Any, within: Any = None) -> Any:
@@ -41,10 +41,40 @@ def extremes(values: Any) -> tuple[float, float]:
 
 def histogram(values: Any, edges: np.ndarray) -> np.ndarray:
     """Counts of flat values between ascending edges, the last one inclusive."""
+    return occurrences(_bins(values[_between(values, edges)], edges), edges.size - 1)
+
+
+def pair_counts(x: Any, y: Any, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
+    """Pixels that are finite in both channels by the bins of both, (bins_x, bins_y)."""
+    xp = namespace_of(x)
+    x, y = doubles(x), doubles(y)
+    held = xp.isfinite(x) & xp.isfinite(y) & _between(x, edges_x) & _between(y, edges_y)
+    shape = (edges_x.size - 1, edges_y.size - 1)
+    pairs = _bins(x[held], edges_x) * shape[1] + _bins(y[held], edges_y)
+    return occurrences(pairs, shape[0] * shape[1]).reshape(shape)
+
+
+def _between(values: Any, edges: np.ndarray) -> Any:
+    return (values >= float(edges[0])) & (values <= float(edges[-1]))
+
+
+def _bins(values: Any, edges: np.ndarray) -> Any:
+    """Bins of values between the edges; the last one holds its upper edge too."""
     xp = namespace_of(values)
-    held = values[(values >= float(edges[0])) & (values <= float(edges[-1]))]
-    bins = xp.searchsorted(beside(edges, values), held, side="right") - 1
-    return occurrences(xp.clip(bins, 0, edges.size - 2), edges.size - 1)
+    bins = xp.searchsorted(beside(edges, values), values, side="right") - 1
+    return xp.clip(bins, 0, edges.size - 2)
+
+
+def manders_sums(
+    x: Any, y: Any, limit_x: float, limit_y: float
+) -> tuple[float, float, float, float, int]:
+    """Sums over pixels finite in both: x where y is above its limit, x, y where x is, y, and 1."""
+    xp = namespace_of(x)
+    x, y = doubles(x), doubles(y)
+    both = xp.isfinite(x) & xp.isfinite(y)
+    parts = ((x, both & (y > limit_y)), (x, both), (y, both & (x > limit_x)), (y, both))
+    a, b, c, d = (float(xp.sum(xp.where(where, values, 0.0))) for values, where in parts)
+    return a, b, c, d, int(xp.count_nonzero(both))
 
 
 def gathered(block: Any, at: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -71,8 +101,8 @@ def blurred_at(
 
 
 def add_scaled(values: Any, factor: float, total: Any) -> Any:
-    """``total + values * factor`` of flat arrays; without a total the latter."""
-    scaled = _doubles(values) * float(factor)
+    """``total + values * factor``, flat; without a total the latter."""
+    scaled = doubles(values) * float(factor)
     return scaled if total is None else total + scaled
 
 
@@ -80,7 +110,7 @@ def divided_by_sum(
     channels: Sequence[Any], factors: np.ndarray, threshold: float, norm_sum: bool,
     post: np.ndarray, cap: float,
 ) -> Iterator[Any]:  # fmt: skip
-    """What the pixels become, channel by channel, as `preprocess.divide_by_sum`."""
+    """What the pixels become, channel by channel and flat, as `preprocess.divide_by_sum`."""
     xp = namespace_of(channels[0])
     total: Any = None
     for channel, factor in zip(channels, factors, strict=True):
@@ -94,7 +124,7 @@ def divided_by_sum(
     else:
         weight = xp.where(kept, xp.ones_like(total), xp.nan)
     for channel, factor, after in zip(channels, factors, post, strict=True):
-        values = _doubles(channel) * float(factor) * weight * float(after)
+        values = doubles(channel) * float(factor) * weight * float(after)
         yield xp.where(values > cap, float(cap), values)
 
 
@@ -125,11 +155,6 @@ def bins_in_window(values: Any, low: float, high: float) -> tuple[int, int, Bins
     found, smallest, largest = parts
     counts = to_host(last) - to_host(starts) + 1
     return known.shape[0], below, (found, counts.astype("i8"), smallest, largest)
-
-
-def _doubles(values: Any) -> Any:
-    xp = namespace_of(values)
-    return xp.astype(values, xp.float64)
 
 
 def nearest(pixels: Sequence[Any], centres: np.ndarray) -> Any:

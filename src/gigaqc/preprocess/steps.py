@@ -174,12 +174,8 @@ def observe_sums(
         for start in range(0, total.size, _SLAB):
             counter.add(total[start : start + _SLAB])
     else:
-        counter.add(_flat(total))
+        counter.add(total)
     return CountedChannels((counter.counted(),))
-
-
-def _flat(values: Any) -> Any:
-    return namespace_of(values).reshape(values, (-1,))
 
 
 def _compiled_for(channel: np.ndarray) -> np.ndarray:
@@ -204,7 +200,7 @@ def count_ratios(
         given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
         channelwise = vectors.divided_by_sum(*given, ones, np.inf)
         for counter, values in zip(counters, channelwise, strict=True):
-            counter.add(_flat(values))
+            counter.add(values)
         return CountedChannels(tuple(counter.counted() for counter in counters))
     blurred = _blurred(block, halo, steps).reshape(len(block), -1)
     ratios = np.empty((len(block), min(_SLAB, blurred.shape[1])))
@@ -229,10 +225,13 @@ def preprocessed(
     """All steps for a block, (c, ..., y, x)."""
     if not on_host(block[0]):
         xp = namespace_of(block[0])
-        given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
+        pixels = _blurred_on_device(block, halo, steps)
+        given = (pixels, factors, threshold, steps.norm_sum)
         dtype = xp.float64 if steps.dtype.itemsize == 8 else xp.float32
-        found = vectors.divided_by_sum(*given, post, steps.cap)
-        return xp.stack([xp.astype(values, dtype) for values in found])
+        found = xp.stack(
+            [xp.astype(v, dtype) for v in vectors.divided_by_sum(*given, post, steps.cap)]
+        )
+        return xp.reshape(found, (len(pixels), *pixels[0].shape))
     blurred = _blurred(block, halo, steps)
     out = blurred if blurred.dtype == steps.dtype else np.empty(blurred.shape, steps.dtype)
     flat = (blurred.reshape(len(block), -1), out.reshape(len(block), -1))
