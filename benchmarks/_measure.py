@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import platform
 import shutil
 import statistics
 import time
@@ -60,13 +59,6 @@ def ratios(seconds: Mapping[str, list[float]], name: str, floor: str) -> list[fl
 def ratio(seconds: Mapping[str, list[float]], name: str, floor: str) -> float:
     """Median over the rounds."""
     return statistics.median(ratios(seconds, name, floor))
-
-
-def report(seconds: Mapping[str, list[float]], floor: str) -> None:
-    """Print medians, and ratios to the floor."""
-    print(f"{platform.processor() or platform.machine()}, {len(seconds[floor])} runs, median")
-    for name, taken in seconds.items():
-        print(f"{name:28} {statistics.median(taken):8.2f} s   {ratio(seconds, name, floor):5.2f} x")
 
 
 def discarded(array: da.Array) -> da.Array:

@@ -9,6 +9,7 @@ the first. `benchmarks.peers` compares with bottleneck and smlmlp.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,33 +37,39 @@ def camera(frames: int, side: int) -> np.ndarray:
     return series
 
 
-def stored(path: Path, series: np.ndarray, chunks: tuple[int, ...]) -> Stored:
+def stored(path: Path, series: Callable[[], np.ndarray], chunks: tuple[int, ...]) -> Stored:
     """A series as a store, opened."""
-    made(path, lambda part: zarr.create_array(part, data=series, chunks=chunks))
+    made(path, lambda part: zarr.create_array(part, data=series(), chunks=chunks))
     return Stored(path, gq.open_image(path, dims="tyx"))
 
 
 class Series(NamedTuple):
-    """A series in memory, and as two stores."""
+    """A series as two stores."""
 
-    held: np.ndarray
     together: Stored
     frames: Stored
 
-    def in_memory(self, estimator: str) -> None:
-        image = xr.DataArray(da.from_array(self.held, chunks=-1), dims=("t", "y", "x"))
-        with dask.config.set(scheduler="sync"):
-            numbers(image, estimator)
+
+def together(folder: Path, frames: int, side: int) -> Stored:
+    """A series with all frames in a chunk."""
+    path = folder / f"camera-{frames}x{side}-together.zarr"
+    return stored(path, lambda: camera(frames, side), (frames, max(side // 16, 1), side))
 
 
 def prepare(folder: Path, frames: int, side: int) -> Series:
-    series = camera(frames, side)
-    band = (frames, max(side // 16, 1), side)
-    return Series(
-        series,
-        stored(folder / f"camera-{frames}x{side}-together.zarr", series, band),
-        stored(folder / f"camera-{frames}x{side}-frames.zarr", series, (1, side, side)),
-    )
+    path = folder / f"camera-{frames}x{side}-frames.zarr"
+    one_by_one = stored(path, lambda: camera(frames, side), (1, side, side))
+    return Series(together(folder, frames, side), one_by_one)
+
+
+def held(folder: Path, frames: int, side: int) -> np.ndarray:
+    return together(folder, frames, side).image.values
+
+
+def in_memory(series: np.ndarray) -> None:
+    image = xr.DataArray(da.from_array(series, chunks=-1), dims=("t", "y", "x"))
+    with dask.config.set(scheduler="sync"):
+        numbers(image)
 
 
 def numbers(series: xr.DataArray, estimator: str = "mad", memory: str | None = None) -> None:
@@ -94,10 +101,10 @@ QUESTIONS = (
         name="gain_in_memory",
         group="series",
         of=SERIES + " in memory, one thread",
-        prepare=prepare,
+        prepare=held,
         functions={
-            "its median and MAD": lambda s: median_and_mad(s.held.reshape(len(s.held), -1)),
-            "`gain_map`": lambda s: s.in_memory("mad"),
+            "its median and MAD": lambda series: median_and_mad(series.reshape(len(series), -1)),
+            "`gain_map`": in_memory,
         },
         full={"frames": 400, "side": 512},
         quick={"frames": 100, "side": 256},

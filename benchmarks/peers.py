@@ -26,7 +26,7 @@ import dask
 import numpy as np
 
 import gigaqc as gq
-from benchmarks import gain, isnr, objects, tsnr
+from benchmarks import gain, isnr, objects, preprocess, tsnr
 from benchmarks._measure import Stored, Unavailable, slide
 from benchmarks._question import SLIDE, Question
 
@@ -240,16 +240,6 @@ def means(found: objects.Objects) -> np.ndarray:
     return gq.object_table(found.labels, found.stored.image)["mean_0"].to_numpy()
 
 
-def prepared(stored: Stored) -> Any:
-    out = stored.path.with_name("gigaqc.zarr")
-    gq.write_image(gq.pixel_clustering_preprocess(stored.image), out, overwrite=True)
-    return gq.open_image(out)
-
-
-def series(folder: Path, frames: int, side: int) -> Stored:
-    return gain.prepare(folder, frames, side).together
-
-
 LARGE = {"full": {"side": 2048, "channels": 4}, "quick": {"side": 512, "channels": 2}}
 FRAMES = {"full": {"frames": 400, "side": 512}, "quick": {"frames": 100, "side": 128}}
 LABELS = "{side} x {side} labels and {channels} channels, reading included"
@@ -284,11 +274,12 @@ QUESTIONS = (
     ),
     against(
         HARPY, "harpy", SLIDE + ", written", slide,
-        Pair("pixel_clustering_preprocess", "`pixel_clustering_preprocess`", prepared, medians),
+        Pair("pixel_clustering_preprocess", "`pixel_clustering_preprocess`",
+             lambda s: gq.open_image(preprocess.prepared(s)), medians),
         full={"side": 4096, "channels": 4}, quick={"side": 512, "channels": 2},
     ),
     against(
-        BOTTLENECK, "bottleneck", gain.SERIES + ", reading included", series,
+        BOTTLENECK, "bottleneck", gain.SERIES + ", reading included", gain.together,
         Pair(
             "median", "`gain_map`", lambda s: gq.gain_map(s.image).compute()["gain"],
             lambda ours, theirs: "median and MAD, no fit",
@@ -296,7 +287,7 @@ QUESTIONS = (
         **FRAMES,
     ),
     against(
-        SMLMLP, "smlmlp", gain.SERIES + ", reading included", series,
+        SMLMLP, "smlmlp", gain.SERIES + ", reading included", gain.together,
         Pair(
             "detect_gain", "`gain_map`", lambda s: gq.gain_map(s.image).compute()["gain"], medians
         ),

@@ -8,6 +8,8 @@ image of float32 through dask.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dask.array as da
 
 import gigaqc as gq
@@ -23,10 +25,11 @@ def floor(stored: Stored) -> None:
     gq.write_image(image, stored.path.with_name("floor.zarr"), overwrite=True)
 
 
-def prepared(stored: Stored) -> None:
+def prepared(stored: Stored) -> Path:
     """gigaqc with its defaults."""
     out = stored.path.with_name("prepared.zarr")
     gq.write_image(gq.pixel_clustering_preprocess(stored.image), out, overwrite=True)
+    return out
 
 
 QUESTIONS = (

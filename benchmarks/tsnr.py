@@ -28,7 +28,7 @@ def simulated(frames: int, side: int) -> np.ndarray:
 def prepare(folder: Path, frames: int, side: int, together: str) -> Stored:
     chunks = (frames, 64, 64) if together == "all frames" else (1, side, side)
     path = folder / f"drift-{frames}x{side}-{chunks[0]}.zarr"
-    return stored(path, simulated(frames, side), chunks)
+    return stored(path, lambda: simulated(frames, side), chunks)
 
 
 QUESTIONS = (
