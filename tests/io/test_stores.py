@@ -170,6 +170,17 @@ def test_shards_are_read_by_their_parts(web: FaultyServer, folder: Path) -> None
     np.testing.assert_array_equal(whole[:, 5:90, 11:12].values, local[:, 5:90, 11:12].values)
 
 
+def test_an_index_that_failed_is_asked_for_again(web: FaultyServer, folder: Path) -> None:
+    corner = gq.open_image(f"{web.url}/shards.zarr", chunks=(1, 16, 16))[0, :16, :16]
+    web.fail("/c/", status=403)
+    with pytest.raises(ReadError):
+        corner.compute()
+    web.reset()
+    np.testing.assert_array_equal(
+        corner.compute(), gq.open_image(folder / "shards.zarr")[0, :16, :16]
+    )
+
+
 @pytest.mark.parametrize(
     ("by", "inline"), [("obstore", False), ("obstore", True), ("s3fs", False), ("web", True)]
 )

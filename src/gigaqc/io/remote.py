@@ -189,8 +189,12 @@ class RemoteArray(BlockArray):
     async def _index(self, key: str, shard: Shard) -> np.ndarray | None:
         """Where the chunks of a shard lie; None where there is no such shard."""
         at = SuffixByteRequest(shard.size) if shard.at_end else RangeByteRequest(0, shard.size)
-        found = await self._get(key, at)
-        return None if found is None else shard.entries(found)
+        try:
+            found = await self._get(key, at)
+            return None if found is None else shard.entries(found)
+        except Exception:
+            self._indices.pop(key, None)  # whoever comes later asks again
+            raise
 
 
 def _runs(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
