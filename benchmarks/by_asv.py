@@ -49,15 +49,16 @@ class _Asked:
         return str(Path(tempfile.mkdtemp(dir=".")).absolute())
 
     def setup(self, folder: str, of: str, function: str) -> None:
-        self.held = contextlib.ExitStack()
-        self.held.enter_context(dask.config.set(scheduler="threads", num_workers=2))
-        try:
-            given = self.question.prepared(Path(folder), self.sizes[of])
-            self.given: Any = self.held.enter_context(given)
-            for name in function.split(" / "):
-                self.run(name)
-        except Unavailable as reason:
-            raise NotImplementedError(str(reason)) from None  # asv's word for skipping
+        with contextlib.ExitStack() as held:  # asv tears nothing down that was not set up
+            held.enter_context(dask.config.set(scheduler="threads", num_workers=2))
+            try:
+                given = self.question.prepared(Path(folder), self.sizes[of])
+                self.given: Any = held.enter_context(given)
+                for name in function.split(" / "):
+                    self.run(name)
+            except Unavailable as reason:
+                raise NotImplementedError(str(reason)) from None  # asv's word for skipping
+            self.held = held.pop_all()
 
     def teardown(self, folder: str, of: str, function: str) -> None:
         self.held.close()

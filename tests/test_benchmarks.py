@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks
+import dask
 import pytest
 from benchmarks import __main__ as command
 from benchmarks import _page, peers
@@ -185,8 +186,10 @@ def test_asv_skips_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cls = found_by_asv()["benchmarks.by_asv.IsnrTimed"]
     question = dataclasses.replace(QUESTIONS["isnr"], prepare=absent)
     monkeypatch.setattr(cls, "question", question)
+    before = dask.config.get("scheduler", None)
     with pytest.raises(NotImplementedError, match="no such library"):
         cls().setup(str(tmp_path), *(values[0] for values in cls.params))  # type: ignore[attr-defined]
+    assert dask.config.get("scheduler", None) == before
 
 
 # ---- the page ------------------------------------------------------------------------------------
