@@ -47,15 +47,28 @@ class StagedArray:
 
     def __init__(self, array: Any) -> None:
         self._array = array
-        folder = Path(array.store.root, array.path)
+        self._root = Path(array.store.root)
+        folder = self._root / array.path
         self._metadata = folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
         self.shape, self.dtype = array.shape, array.dtype
 
     def __setitem__(self, place: Any, block: Any) -> None:
-        if not self._metadata.exists():
-            folder = str(self._metadata.parent)
-            raise WriteError(f"path: {folder!r} was removed while it was written to; run again.")
-        self._array[place] = to_host(block)
+        pixels = to_host(block)
+        self._check()
+        self._array[place] = pixels
+        self._check()  # it may have been removed between
+
+    def _check(self) -> None:
+        """Leave nothing of a store that was removed."""
+        if self._metadata.exists():
+            return
+        folder = place = self._metadata.parent
+        remove(folder)
+        with contextlib.suppress(OSError):  # not empty, or gone
+            while place != self._root:
+                place = place.parent
+                place.rmdir()
+        raise WriteError(f"path: {str(folder)!r} was removed while it was written to; run again.")
 
 
 def remove(path: Path) -> None:
