@@ -36,7 +36,7 @@ from gigaqc.results import (
 )
 from gigaqc.rules import Rules, Status, worst
 from gigaqc.scanning import LazyStatistics, scan
-from gigaqc.statistics import Statistics
+from gigaqc.statistics import Statistics, state_files, write_files
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
 from gigaqc.unreadable import OnError, listed
 
@@ -160,13 +160,7 @@ class Assessment:
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Keep the statistics and what the verdict needs beside them; `load` judges them anew."""
-        extra = {
-            "name": self.name,
-            "tissue": None if self.tissue is None else asdict(self.tissue),
-            "provenance": self.provenance,
-        }
-        attributes = {"assessment": json.dumps(plain(extra))}
-        self.statistics.save(path, overwrite=overwrite, attributes=attributes)
+        write_files(path, kept_files(self), overwrite=overwrite)
 
     @classmethod
     def load(
@@ -207,6 +201,16 @@ class Kept:
     tissue: TissueMask | None
     name: str
     provenance: dict[str, Any]
+
+
+def kept_files(verdict: Assessment) -> dict[str, bytes]:
+    """What `Assessment.save` writes: the files of a zarr group, by their paths in it."""
+    extra = {
+        "name": verdict.name,
+        "tissue": None if verdict.tissue is None else asdict(verdict.tissue),
+        "provenance": verdict.provenance,
+    }
+    return state_files(verdict.statistics, {"assessment": json.dumps(plain(extra))})
 
 
 def kept_at(path: str | os.PathLike[str]) -> Kept:

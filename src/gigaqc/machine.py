@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import dask.base
 import dask.config
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
@@ -18,10 +20,33 @@ _FIXED = 12 << 20  # what dask and the first call of everything take
 _SLACK = 1.15  # what the allocator keeps
 _SMALL = 1 << 26  # bytes that every process has: asking a cluster for its limits takes time
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Compute on this thread and nowhere else: for tasks of a cluster that compute themselves."""
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
+
+
+def is_alone() -> bool:
+    """Whether this thread computes by itself."""
+    return _alone.get()
+
+
+def compute(*collections: Any) -> tuple[Any, ...]:
+    """As `dask.compute`, on this thread where it is `alone`."""
+    return dask.base.compute(*collections, **({"scheduler": "sync"} if is_alone() else {}))
 
 
 def threads() -> int:
     """How many tasks can be at work at once."""
+    if is_alone():
+        return 1
     workers = _workers()
     if workers:
         return max(sum(w["nthreads"] for w in workers), 1)
@@ -92,7 +117,7 @@ def check_room(what: str, held: int, tasks: int) -> None:
 def _workers() -> list[dict[str, Any]]:
     """Those of the cluster that dask computes on, if it does."""
     distributed = sys.modules.get("distributed")
-    if distributed is None:
+    if distributed is None or is_alone():
         return []
     try:
         return list(distributed.get_client().scheduler_info(n_workers=-1)["workers"].values())

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dask.base
 import dask.config
 from dask.callbacks import Callback
 
+from gigaqc import machine
 from gigaqc.meters import Meter, in_notebook, metered, outermost
 from gigaqc.representation import readable_bytes
 
@@ -88,10 +88,10 @@ def compute(label: str, n_bytes: int, *collections: Any, show: bool) -> tuple[An
     """Compute wherever the user has it: the current Client, or the local scheduler with a bar."""
     announce_compilation(show=show)
     start = time.perf_counter()
-    client = _client()
+    client = current_client()
     if client is None:
         with shown(label, n_bytes, show=show):
-            results = dask.base.compute(*collections)
+            results = machine.compute(*collections)
     else:
         futures = client.compute(collections)
         try:
@@ -113,8 +113,10 @@ def watched() -> bool:
     return in_notebook() or bool(sys.stderr is not None and sys.stderr.isatty())
 
 
-def _client() -> Any:
+def current_client() -> Any:
     """The dask Client that computing would use, or None."""
+    if machine.is_alone():
+        return None
     scheduler = dask.config.get("scheduler", None)
     if scheduler not in (None, "dask.distributed", "distributed"):
         return None

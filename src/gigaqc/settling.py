@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
-import dask.base
 import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
 from dask.typing import Key
 
 from gigaqc.grid import strip_width
-from gigaqc.machine import on_cluster, threads
+from gigaqc.machine import compute, on_cluster, threads
 
 LARGE = 1 << 16  # bytes of a value that is not copied into each task that a cluster is sent
 
@@ -37,7 +36,7 @@ def settled(array: da.Array) -> da.Array:
         done = ready.union(*(needs[key] for key in ready))
         # What a later step needs as well, such as a sample, is not made again for it.
         keys = [*ready, *(_single_tasks(graph, done - ready) & _needed_beyond(graph, done))]
-        values = dask.base.compute(*(Delayed(key, graph) for key in keys))
+        values = compute(*(Delayed(key, graph) for key in keys))
         known = dict(zip(keys, values, strict=True))
         told = {k: v for k, v in known.items() if not (on_cluster() and is_large(v))}
         graph = {key: _told(node, known, told) for key, node in graph.items()}

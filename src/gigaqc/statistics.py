@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import IntFlag
@@ -18,7 +16,7 @@ from gigaqc import distribution, states
 from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
 from gigaqc.io.filling import BadChunk
-from gigaqc.io.staging import local_path
+from gigaqc.io.staging import local_path, staged
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.representation import names, readable_bytes, table_html
@@ -253,22 +251,7 @@ class Statistics:
         WriteError
             When something is at `path` (pass ``overwrite=True``) or it cannot be written.
         """
-        target = local_path(path, what="store")
-        if target.exists() and not overwrite:
-            raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            _write(temporary, self, attributes or {})
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
-        except OSError as error:
-            raise WriteError(
-                f"path: cannot write statistics to {str(target)!r} ({error}); choose a folder "
-                "that you may write to and that has space."
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        write_files(path, state_files(self, attributes or {}), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Statistics:
@@ -320,15 +303,38 @@ _CLASSES = {
 }  # fmt: skip
 
 
-def _write(path: Path, statistics: Statistics, attributes: Mapping[str, str]) -> None:
+def state_files(statistics: Statistics, attributes: Mapping[str, str]) -> dict[str, bytes]:
+    """The zarr group that keeps statistics: its files, by their paths in it."""
     import zarr
 
     arrays: list[np.ndarray] = []
     tree = _pack(statistics, arrays)
-    group = zarr.open_group(str(path), mode="w")
+    held: dict[str, Any] = {}
+    group = zarr.open_group(zarr.storage.MemoryStore(held), mode="w")
     for k, array in enumerate(arrays):
         group.create_array(f"a{k}", data=array) if array.size else None
     group.attrs.update({**attributes, "format": FORMAT, "tree": json.dumps(tree)})
+    return {path: content.to_bytes() for path, content in held.items()}
+
+
+def write_files(
+    path: str | os.PathLike[str], files: Mapping[str, bytes], *, overwrite: bool = False
+) -> None:
+    """Write what `state_files` gave, complete or absent; errors as of `Statistics.save`."""
+    target = local_path(path, what="store")
+    if target.exists() and not overwrite:
+        raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
+    try:
+        with staged([target]) as (partial,):
+            for name, content in files.items():
+                file = partial / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+    except OSError as error:
+        raise WriteError(
+            f"path: cannot write statistics to {str(target)!r} ({error}); choose a folder "
+            "that you may write to and that has space."
+        ) from error
 
 
 def _pack(value: Any, arrays: list[np.ndarray]) -> Any:

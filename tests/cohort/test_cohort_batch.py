@@ -257,7 +257,7 @@ def test_a_second_run_beside_the_first_is_refused(three, tmp_path):
 
 def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(three, tmp_path):
     out = tmp_path / "out"
-    (out / ".a.zarr.0123abcd.tmp" / "x").mkdir(parents=True)
+    (out / ".a.zarr.0123abcd.partial" / "x").mkdir(parents=True)
     (out / f".gigaqc-{'0' * 32}.tmp").write_text("half")
     (out / ".mine").write_text("")
     run(three, out)

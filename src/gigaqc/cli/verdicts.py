@@ -52,7 +52,7 @@ def say_outcome(outcome: Outcome, out: Path, *, quiet: bool) -> Exit:
         if outcome.verdict is not None and outcome.count == 1:
             _show(outcome.verdict)
         else:
-            kept = "" if outcome.verdict is not None else " (done before)"
+            kept = " (done before)" if outcome.before else ""
             typer.echo(f"{printable(outcome.name, 80)}: {outcome.status}{kept}")
         if outcome.count == 1 and (page := out / f"{outcome.file}.html").is_file():
             # Not through rich, which would break a long path into lines.

@@ -16,7 +16,8 @@ import pandas as pd
 
 from gigaqc.assessment import Assessment
 from gigaqc.cohort import kept
-from gigaqc.cohort.judging import Pairs, judge, judge_again
+from gigaqc.cohort.flight import Flight, Order
+from gigaqc.cohort.judging import Opened, Pairs, judge, judge_again
 from gigaqc.cohort.kept import Found, Wanted
 from gigaqc.cohort.plan import Entry, Options, plan
 from gigaqc.cohort.result import Cohort
@@ -47,7 +48,8 @@ class Outcome:
     file: str  # its results without their suffix
     count: int  # samples of the run
     status: str | None  # None where it could not be assessed
-    verdict: Assessment | None = None  # None where it was complete before
+    before: bool = False  # complete before this run
+    verdict: Assessment | None = None  # None where it was judged before, or elsewhere
     error: Exception | None = None
 
 
@@ -126,7 +128,9 @@ def assess_batch(
     Chunks that were replaced behind a URL do not show; use `overwrite` then. Images in memory are
     known by their values, those of dask only within this process.
 
-    Runs on the current dask ``Client`` where there is one, else on threads.
+    Runs on the current dask ``Client`` where there is one, else on threads. On a cluster each image
+    of at most 128 MiB is judged by one worker, several at a time; workers need to see the images,
+    not `out`.
 
     Examples
     --------
@@ -206,16 +210,19 @@ class _Batch:
                 kept.refuse(entry.files, entry.name, overwrite=overwrite)
             if found is Found.COMPLETE and report is not None and not overwrite:
                 rows[position] = self._row(entry, report)
-                self._tell(entry, str(report["status"]))
+                self._tell(entry, str(report["status"]), before=True)
             else:
                 again = found is Found.STATISTICS and not overwrite
                 todo.append((position, entry, wanted, again))
         with samples_shown(len(self.entries), show=self.show) as done:
             for _ in rows:
                 done()
-            for position, entry, wanted, again in todo:
-                rows[position] = self._do(entry, wanted, again)
-                done()
+            to_read = [entry for _, entry, _, again in todo if not again]
+            order = Order(self.options, self.rules, self.pairs, self.pages)
+            with contextlib.closing(Flight(to_read, order)) as flight:
+                for position, entry, wanted, again in todo:
+                    rows[position] = self._do(entry, wanted, again, flight)
+                    done()
         ordered = [rows[k] for k in range(len(self.entries))]
         return Cohort(
             out,
@@ -224,16 +231,18 @@ class _Batch:
             self.rules,
         )
 
-    def _do(self, entry: Entry, wanted: Wanted, again: bool) -> _Row:
+    def _do(self, entry: Entry, wanted: Wanted, again: bool, flight: Flight) -> _Row:
         """Read, judge and write one sample."""
         try:
-            verdict, anew = self._judge(entry, again)
+            made = None if again else flight.take(entry)
+            verdict, anew = (made, True) if made is not None else self._judge(entry, again)
             report = kept.keep(verdict, entry.files, wanted, anew=anew)
         except WriteError:
             raise  # the next sample could not be written either
         except Exception as error:
             return self._failed(entry, error)
-        self._tell(entry, verdict.status, verdict)
+        own = verdict if isinstance(verdict, Assessment) else None
+        self._tell(entry, verdict.status, verdict=own)
         return self._row(entry, report)
 
     def _judge(self, entry: Entry, again: bool) -> tuple[Assessment, bool]:
@@ -241,7 +250,8 @@ class _Batch:
         if again:
             with contextlib.suppress(ReadError, StatisticsError):  # damaged: read the image again
                 return judge_again(entry, self.options, self.rules, self.pairs, show=self.show)
-        return judge(entry, self.options, self.rules, self.pairs, show=self.show), True
+        opened = Opened.of(entry, self.options)
+        return judge(entry, opened, self.options, self.rules, self.pairs, show=self.show), True
 
     def _failed(self, entry: Entry, error: Exception) -> _Row:
         expected = isinstance(error, (GigaqcError, OSError))
@@ -252,9 +262,8 @@ class _Batch:
         self._tell(entry, None, error=error)
         return _Row(failed_row(entry, error))
 
-    def _tell(self, entry: Entry, status: str | None, *rest: Any, **error: Any) -> None:
-        count = len(self.entries)
-        self.follow(Outcome(entry.name, entry.files.name, count, status, *rest, **error))
+    def _tell(self, entry: Entry, status: str | None, **how: Any) -> None:
+        self.follow(Outcome(entry.name, entry.files.name, len(self.entries), status, **how))
 
     def _row(self, entry: Entry, report: dict[str, Any]) -> _Row:
         page = kept.has_page(entry.files)

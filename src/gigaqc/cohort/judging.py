@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
+
+import xarray as xr
 
 from gigaqc import progress as progress_bar
 from gigaqc.assessment import Assessment, assess, judged, kept_at
@@ -15,12 +18,27 @@ from gigaqc.tissue import TissueMask, tissue_pass
 Pairs = list[tuple[str, str]]
 
 
-def judge(entry: Entry, options: Options, rules: Rules, pairs: Pairs, *, show: bool) -> Assessment:
+@dataclass(frozen=True)
+class Opened:
+    """The lazy images of a sample."""
+
+    image: xr.DataArray
+    labels: Any
+
+    @classmethod
+    def of(cls, entry: Entry, options: Options) -> Opened:
+        """Opened; no pixel is read."""
+        return cls(entry.open(options), None if entry.labels is None else entry.labels.open())
+
+
+def judge(
+    entry: Entry, opened: Opened, options: Options, rules: Rules, pairs: Pairs, *, show: bool
+) -> Assessment:
     """Read a sample and judge it."""
-    image = entry.open(options)
+    image = opened.image
     return assess(
         image,
-        labels=None if entry.labels is None else entry.labels.open(),
+        labels=opened.labels,
         tissue=entry.tissue,
         rules=rules,
         tile=options.tile,

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gigaqc._version import __version__
-from gigaqc.assessment import Assessment, plain
+from gigaqc.assessment import plain
 from gigaqc.cohort.plan import Entry, Options
 from gigaqc.errors import WriteError
 from gigaqc.io.identity import identity_of
@@ -29,7 +29,7 @@ from gigaqc.statistics import FORMAT
 
 SAMPLE_FORMAT = "gigaqc-sample-1"
 _KEY = "batch"  # of the JSON file: where all this stands
-_LEFT = re.compile(r"\.(gigaqc-[0-9a-f]{32}\.tmp|gigaqc-\w{8}|.+\.zarr\.[0-9a-f]{8}\.tmp)")
+_LEFT = re.compile(r"\.(gigaqc-[0-9a-f]{32}\.tmp|gigaqc-\w{8}|.+\.zarr\.[0-9a-f]{8}\.partial)")
 
 
 class Found(enum.Enum):
@@ -39,6 +39,19 @@ class Found(enum.Enum):
     STATISTICS = enum.auto()  # to be judged: by other rules, or its page is missing
     COMPLETE = enum.auto()
     FOREIGN = enum.auto()  # of something else: not to be replaced unless asked
+
+
+class Results(Protocol):
+    """What is kept of a sample: an `Assessment`, or what a worker made of one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, in plain values."""
+
+    def to_html(self, path: Path) -> None:
+        """Write the page."""
+
+    def save(self, path: Path) -> None:
+        """Write the statistics and what the verdict needs beside them."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,7 @@ def clear(files: Sample) -> None:
             path.unlink(missing_ok=True)
 
 
-def keep(verdict: Assessment, files: Sample, wanted: Wanted, *, anew: bool) -> dict[str, Any]:
+def keep(verdict: Results, files: Sample, wanted: Wanted, *, anew: bool) -> dict[str, Any]:
     """Write the results of a sample, the JSON file last; gives what that holds.
 
     Parameters

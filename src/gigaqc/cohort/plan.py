@@ -80,6 +80,11 @@ class Entry:
             return f"{self.source[0]} and {len(self.source) - 1} more"
         return str(self.source) if isinstance(self.source, (str, os.PathLike)) else ""
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether image and labels lie in files, and not in memory."""
+        return _is_path(self.source) and (self.labels is None or _is_path(self.labels.source))
+
     def open(self, options: Options) -> xr.DataArray:
         """The image, lazily."""
         if _is_path(self.source) or type(self.source).__module__.partition(".")[0] == "zarr":

@@ -1,0 +1,125 @@
+"""Small samples on a cluster: each is one task, and several are on their way at a time.
+
+Spread over a cluster, the few chunks of a small image leave most of it idle, and pages are made one
+after another. So a worker makes all that is kept of a sample, and the files are written here: the
+folder of a cohort need not be seen by workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gigaqc import machine
+from gigaqc.assessment import kept_files
+from gigaqc.cohort.judging import Opened, Pairs, judge
+from gigaqc.cohort.plan import Entry, Options
+from gigaqc.progress import current_client
+from gigaqc.report import render
+from gigaqc.report.write import write_text
+from gigaqc.rules import Rules
+from gigaqc.statistics import write_files
+
+SMALL = 1 << 27  # bytes of pixels that one thread judges in a second or less
+_AHEAD = 2  # samples that each thread has before it
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker made of a sample; it is written as an `Assessment` is."""
+
+    status: str
+    report: dict[str, Any]
+    page: str | None
+    store: Mapping[str, bytes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, in plain values."""
+        return dict(self.report)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the page."""
+        assert self.page is not None
+        write_text(path, self.page)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the statistics and what the verdict needs beside them."""
+        write_files(path, self.store)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of every sample."""
+
+    options: Options
+    rules: Rules
+    pairs: Pairs
+    page: bool
+
+
+def make(entry: Entry, opened: Opened, order: Order) -> Made:
+    """All that is kept of a sample, computed by the thread that is asked."""
+    with machine.alone():
+        verdict = judge(entry, opened, order.options, order.rules, order.pairs, show=False)
+        page = render(verdict) if order.page else None
+        return Made(verdict.status, verdict.to_dict(), page, kept_files(verdict))
+
+
+class Flight:
+    """The samples that are to be read, the next few of which are at work on the cluster.
+
+    Parameters
+    ----------
+    entries
+        In the order in which they will be asked for.
+    order
+        What is asked of them.
+    """
+
+    def __init__(self, entries: Iterable[Entry], order: Order) -> None:
+        self._waiting, self._order = deque(entries), order
+        self._begun: dict[str, Any] = {}  # None: not for one worker
+        # One sample alone has the whole cluster.
+        self._client: Any = current_client() if len(self._waiting) > 1 else None
+
+    def take(self, entry: Entry) -> Made | None:
+        """The results of a sample, or None where it is not for one worker to judge.
+
+        Raises what judging it raised.
+        """
+        if self._client is None:
+            return None
+        ahead = _AHEAD * machine.threads()
+        while self._waiting and len(self._begun) < ahead:
+            begun = self._waiting.popleft()
+            self._begun[begun.name] = self._begin(begun)
+        future = self._begun.get(entry.name)
+        if future is None:
+            self._begun.pop(entry.name, None)
+            return None
+        made = future.result()
+        del self._begun[entry.name]
+        future.release()
+        return made
+
+    def close(self) -> None:
+        """Let the cluster stop with what was not asked for."""
+        futures = [future for future in self._begun.values() if future is not None]
+        self._begun.clear()
+        if futures:
+            self._client.cancel(futures)
+
+    def _begin(self, entry: Entry) -> Any:
+        """What a worker will have made of a sample, if that is small and a worker can read it."""
+        if not entry.is_stored:
+            return None
+        try:
+            opened = Opened.of(entry, self._order.options)
+        except Exception:  # it will be opened again in its turn, and say why it cannot be
+            return None
+        if opened.image.nbytes > SMALL:
+            return None
+        return self._client.submit(make, entry, opened, self._order, pure=False)
