@@ -23,7 +23,8 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ChannelError, ChannelWarning, ParameterError, StatisticsError
 from gigaqc.kernels.sampling import drawn_positions
-from gigaqc.preprocess.windows import EVERYTHING, Counted, Counter, Window, predicted_window
+from gigaqc.preprocess import windows
+from gigaqc.preprocess.windows import Counted, Counter, Window, predicted_window
 
 
 def percentile(values: np.ndarray, q: float) -> float:
@@ -324,7 +325,7 @@ def test_quantiles_of_windows(seed: int, q: float) -> None:
     values[:9] = np.nan, np.inf, -np.inf, 0, 0, 0, 1, 1, 1
     sample = values[rng.random(values.size) < 0.2]
     there = values[np.isfinite(values) & (values != 0)]
-    for window in (EVERYTHING, predicted_window(sample, q)):
+    for window in ((-np.inf, np.inf), predicted_window(sample, q)):
         parts = [counted(part, window) for part in np.array_split(values, 7)]
         total = parts[0]
         for part in parts[1:]:
@@ -332,6 +333,35 @@ def test_quantiles_of_windows(seed: int, q: float) -> None:
         assert total.n == there.size
         np.testing.assert_allclose(total.quantile(q), np.quantile(there, q), rtol=2.0**-17)
     assert total.counts.sum() < 0.3 * there.size
+
+
+@repeatable
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 0.5, 0.999]), st.integers(0, 1200))
+def test_a_few_samples_predict_a_window_too(seed: int, q: float, n: int) -> None:
+    """Of a channel with few pixels that are not 0, all of which would take much memory."""
+    values = np.exp(np.random.default_rng(seed).normal(0, 2, 50_000))
+    window = predicted_window(values[:n], q)
+    total = counted(values, window)
+    np.testing.assert_allclose(total.quantile(q), np.quantile(values, q), rtol=2.0**-17)
+    if n > 500:
+        assert total.counts.sum() < (0.75 if q == 0.5 else 0.3) * values.size
+
+
+def test_values_are_counted_by_bin_before_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.exp(np.random.default_rng(0).normal(0, 1e-5, 50_000))
+    expected = counted(values, (-np.inf, np.inf))
+    most = []
+    joined = windows._joined
+    monkeypatch.setattr(windows, "_joined", lambda k, *a: most.append(k.size) or joined(k, *a))
+    monkeypatch.setattr(windows, "_WAITING", 1000)
+    counter = Counter((-np.inf, np.inf))
+    for part in np.array_split(values, 500):
+        counter.add(part)
+    found = counter.counted()
+    assert (found.n, found.below) == (expected.n, expected.below) == (50_000, 0)
+    for name in ("keys", "counts", "low", "high"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert max(most) < 2500  # the values that wait, or the bins of two states
 
 
 def test_a_window_that_misses_says_so() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -19,21 +20,18 @@ from gigaqc.kernels import vectors
 from gigaqc.kernels.preprocess import keys_of, values_in_window
 
 _STANDARD_ERRORS = 8
-_FEWEST = 1000  # sampled values from which a window is predicted
+_WAITING = 1 << 20  # values that wait to be counted by bin
 Window = tuple[float, float]
-EVERYTHING: Window = (-math.inf, math.inf)
 
 
 def predicted_window(sample: np.ndarray, q: float) -> Window:
     """Values between which the quantile `q` of what the sample was drawn from lies.
 
-    Only finite values other than 0 count. A small sample predicts nothing: then the image has few
-    such values, and all of them are kept.
+    Only finite values other than 0 count. A side of the window is open where the sample is too
+    small for it.
     """
     values = sample[np.isfinite(sample) & (sample != 0)]
     n = values.size
-    if n < _FEWEST:
-        return EVERYTHING
     rank = q * (n - 1)
     spread = _STANDARD_ERRORS * math.sqrt(q * (1 - q) * n) + _STANDARD_ERRORS
     first, last = math.floor(rank - spread), math.ceil(rank + spread)
@@ -74,7 +72,7 @@ class Counted:
         Raises
         ------
         StatisticsError
-            When it does not lie in the window, which happens once in 10^15 times.
+            When it does not lie in the window, which happens once in 10^13 times.
         """
         if not self.n:
             return math.nan
@@ -107,29 +105,34 @@ class Counter:
         self._window = window
         self._n = 0
         self._below = 0
-        self._inside: list[np.ndarray] = []
-        self._elsewhere: list[Counted] = []
+        self._waiting: list[np.ndarray] = []
+        self._bins: list[Counted] = []
 
     def add(self, values: np.ndarray) -> None:
         """Count what lies below the window, and keep what lies in it."""
         if not on_host(values):
             n, below, bins = vectors.bins_in_window(values, *self._window)
-            self._elsewhere.append(Counted(n, below, *bins))
+            self._bins.append(Counted(n, below, *bins))
             return
         found = np.empty(values.size)
         inside, n, below = values_in_window(values, *self._window, found)
         self._n += n
         self._below += below
-        self._inside.append(found[:inside].copy())
+        self._waiting.append(found[:inside].copy())
+        if sum(values.size for values in self._waiting) > _WAITING:
+            self._bins.append(self._binned())
 
     def counted(self) -> Counted:
         """All that was added."""
-        kept = np.sort(np.concatenate([*self._inside, np.empty(0)]))
+        return reduce(Counted.merge, self._bins, self._binned())
+
+    def _binned(self) -> Counted:
+        """What waits, by bin; nothing waits then."""
+        kept = np.sort(np.concatenate([*self._waiting, np.empty(0)]))
         bins = _joined(keys_of(kept), np.ones(kept.size, "i8"), kept, kept)
-        total = Counted(self._n, self._below, *bins)
-        for counted in self._elsewhere:
-            total = total.merge(counted)
-        return total
+        counted = Counted(self._n, self._below, *bins)
+        self._n, self._below, self._waiting = 0, 0, []
+        return counted
 
 
 def _joined(
