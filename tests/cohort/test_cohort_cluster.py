@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from cohort_cases import cells, cohort, stored
 from killing import Cluster, cluster
+from local_clusters import local_client
 from same_states import identical
 
 import gigaqc as gq
@@ -201,3 +202,25 @@ def test_cli_says_the_same_with_workers(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         said.append(done.stdout.replace(str(out.resolve()), "OUT"))
     assert said[0] == said[1] and "s2: WARN\n" in said[0]
+
+
+def test_threads_of_a_worker_draw_one_page_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = [0]
+    most: list[int] = []
+
+    def render(verdict: Any) -> str:
+        at_once[0] += 1
+        most.append(at_once[0])
+        time.sleep(0.02)
+        at_once[0] -= 1
+        return f"<html>{verdict.name}</html>"
+
+    monkeypatch.setattr(flight, "render", render)
+    (tmp_path / "images").mkdir()
+    paths = cohort(tmp_path / "images", 6, failing=False)
+    with local_client(n_workers=1, threads_per_worker=4, processes=False):
+        found = run(paths, tmp_path / "out")
+    assert found.summary["error"].isna().all() and most == [1] * 6
+    assert (tmp_path / "out" / "s003.html").read_text() == "<html>s003</html>"

@@ -8,6 +8,7 @@ folder of a cohort need not be seen by workers.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from gigaqc.statistics import write_files
 
 SMALL = 1 << 27  # bytes of pixels that one thread judges in a second or less
 _AHEAD = 2  # samples that each thread has before it
+_drawing = threading.Lock()  # matplotlib's settings are those of the process
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def make(entry: Entry, opened: Opened, order: Order) -> Made:
     """All that is kept of a sample, computed by the thread that is asked."""
     with machine.alone():
         verdict = judge(entry, opened, order.options, order.rules, order.pairs, show=False)
-        page = render(verdict) if order.page else None
+        with _drawing:
+            page = render(verdict) if order.page else None
         return Made(verdict.status, verdict.to_dict(), page, kept_files(verdict))
 
 
