@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(zarr.Group, "create_array", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(WriteError, match=rf"^path: cannot write .*{name}"):
         WRITERS[name](verdict, path)
     assert list(tmp_path.iterdir()) == before
@@ -113,7 +113,7 @@ def test_an_interruption_leaves_nothing_that_opens(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupt)
-    monkeypatch.setattr(zarr.Group, "create_array", interrupt)
+    monkeypatch.setattr(Path, "write_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         WRITERS[name](verdict, tmp_path / name)
     assert not any(tmp_path.iterdir())
@@ -124,20 +124,20 @@ def test_a_save_that_was_killed_leaves_no_store_that_opens(
 ) -> None:
     """Killed: nobody cleans up after it. The last thing that is written makes it a store."""
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    real, written = zarr.Group.create_array, []
+    real, written = Path.write_bytes, []
 
-    def dies(self: zarr.Group, *arguments: Any, **options: Any) -> Any:
-        if len(written) == 5:
+    def dies(self: Path, content: bytes) -> int:
+        if len(written) == 2:
             raise KeyboardInterrupt
-        written.append(1)
-        return real(self, *arguments, **options)
+        written.append(self.name)
+        return real(self, content)
 
-    monkeypatch.setattr(zarr.Group, "create_array", dies)
+    monkeypatch.setattr(Path, "write_bytes", dies)
     with pytest.raises(KeyboardInterrupt):
         verdict.statistics.save(tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
     (left,) = tmp_path.iterdir()
-    with pytest.raises(ReadError, match="holds no statistics"):
+    with pytest.raises(ReadError, match=r"holds no (readable )?statistics"):
         gq.Statistics.load(left)
 
 
@@ -167,7 +167,7 @@ def test_the_command_line_leaves_no_part_of_a_sample(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(zarr.Group, "create_array", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     done = run.invoke(app, ["assess", str(path), "-o", str(out), "--quiet"])
     assert done.exit_code == 2, done.output
     assert "No space left" in done.stderr

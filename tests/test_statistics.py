@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_a_damaged_store_is_named(tmp_path: Path, tree: str) -> None:
     path = tmp_path / "s.zarr"
     scanned().save(path)
     zarr.open_group(path, mode="r+").attrs["tree"] = tree
+    with pytest.raises(ReadError, match=r"s\.zarr.*scan again"):
+        gq.Statistics.load(path)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda chunk: chunk.write_bytes(b"no zstd")])
+def test_a_lost_or_damaged_chunk_is_no_zeros(tmp_path: Path, damage: Callable) -> None:
+    path = tmp_path / "s.zarr"
+    scanned().save(path)
+    chunks = sorted((path / "arrays" / "c").iterdir())
+    assert len(chunks) == 1  # few files, for the sake of shared file systems
+    damage(chunks[0])
     with pytest.raises(ReadError, match=r"s\.zarr.*scan again"):
         gq.Statistics.load(path)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import IntFlag
@@ -22,7 +24,9 @@ from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.representation import names, readable_bytes, table_html
 from gigaqc.unreadable import Unreadable
 
-FORMAT = "gigaqc-statistics-2"
+FORMAT = "gigaqc-statistics-3"
+_ROOT, _CONTENT = "zarr.json", "arrays"
+_CHUNK = 1 << 22  # bytes
 
 
 class Part(IntFlag):
@@ -270,8 +274,11 @@ class Statistics:
         try:
             group = zarr.open_group(str(source), mode="r")
             if group.attrs.get("format") != FORMAT:
-                raise ReadError(f"path: {str(source)!r} holds no statistics of gigaqc.")
-            return _unpack(json.loads(str(group.attrs["tree"])), group)
+                raise ReadError(f"path: {str(source)!r} holds no statistics of this gigaqc.")
+            content = group[_CONTENT][...].tobytes()  # type: ignore[index, union-attr]
+            if zlib.crc32(content) != group.attrs["crc32"]:
+                raise ValueError("not the bytes that were written")
+            return _unpack(json.loads(str(group.attrs["tree"])), content)
         except (KeyError, ValueError, OSError, RuntimeError) as error:  # the last: codecs
             if isinstance(error, ReadError):
                 raise
@@ -307,14 +314,16 @@ def state_files(statistics: Statistics, attributes: Mapping[str, str]) -> dict[s
     """The zarr group that keeps statistics: its files, by their paths in it."""
     import zarr
 
-    arrays: list[np.ndarray] = []
+    arrays = _Arrays()
     tree = _pack(statistics, arrays)
+    content = b"".join(arrays.parts)
     held: dict[str, Any] = {}
     group = zarr.open_group(zarr.storage.MemoryStore(held), mode="w")
-    for k, array in enumerate(arrays):
-        group.create_array(f"a{k}", data=array) if array.size else None
-    group.attrs.update({**attributes, "format": FORMAT, "tree": json.dumps(tree)})
-    return {path: content.to_bytes() for path, content in held.items()}
+    flat = np.frombuffer(content, "u1")
+    group.create_array(_CONTENT, data=flat, chunks=(min(flat.size, _CHUNK),))
+    group.attrs.update(attributes)
+    group.attrs.update({"format": FORMAT, "tree": json.dumps(tree), "crc32": zlib.crc32(content)})
+    return {path: file.to_bytes() for path, file in held.items()}
 
 
 def write_files(
@@ -326,10 +335,10 @@ def write_files(
         raise WriteError(f"path: {str(target)!r} exists; pass overwrite=True to replace it.")
     try:
         with staged([target]) as (partial,):
-            for name, content in files.items():
+            for name in sorted(files, key=_ROOT.__eq__):  # last what makes it a store
                 file = partial / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
+                file.write_bytes(files[name])
     except OSError as error:
         raise WriteError(
             f"path: cannot write statistics to {str(target)!r} ({error}); choose a folder "
@@ -337,18 +346,30 @@ def write_files(
         ) from error
 
 
-def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+class _Arrays:
+    """Arrays one after another as bytes; one zarr array of them all takes a tenth of the files."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, array: np.ndarray) -> dict[str, Any]:
+        """Put an array aside; gives where it is and what it is."""
+        at = self.size
+        self.parts.append(array.tobytes())
+        self.size += array.nbytes
+        return {"at": at, "shape": array.shape, "dtype": array.dtype.str}
+
+
+def _pack(value: Any, arrays: _Arrays) -> Any:
     """A tree of plain values; arrays are put aside and named by position."""
     if is_dataclass(value):
         tree = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value)}
         return {"class": type(value).__name__, "fields": tree}
     if isinstance(value, np.ndarray):
-        arrays.append(value)
-        return {"array": len(arrays) - 1, "shape": value.shape, "dtype": value.dtype.str}
+        return {"array": arrays.add(value)}
     if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
-        arrays.append(np.concatenate(value))
-        sizes = [v.size for v in value]
-        return {"ragged": len(arrays) - 1, "sizes": sizes, "dtype": arrays[-1].dtype.str}
+        return {"ragged": arrays.add(np.concatenate(value)), "sizes": [v.size for v in value]}
     if isinstance(value, tuple):
         return {"tuple": [_pack(v, arrays) for v in value]}
     if isinstance(value, Mapping):
@@ -356,20 +377,22 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _unpack(tree: Any, group: Any) -> Any:
+def _unpack(tree: Any, content: bytes) -> Any:
     if not isinstance(tree, dict):
         return tree
     if "class" in tree:
         known = _CLASSES[tree["class"]]
-        return known(**{k: _unpack(v, group) for k, v in tree["fields"].items()})
+        return known(**{k: _unpack(v, content) for k, v in tree["fields"].items()})
     if "tuple" in tree:
-        return tuple(_unpack(v, group) for v in tree["tuple"])
+        return tuple(_unpack(v, content) for v in tree["tuple"])
     if "mapping" in tree:
         return tree["mapping"]
     if "array" in tree:
-        if 0 in tree["shape"]:
-            return np.zeros(tree["shape"], tree["dtype"])
-        return group[f"a{tree['array']}"][...]
-    sizes = tree["sizes"]
-    flat = group[f"a{tree['ragged']}"][...] if sum(sizes) else np.zeros(0, tree["dtype"])
-    return tuple(np.split(flat, np.cumsum(sizes)[:-1]))
+        return _array(tree["array"], content)
+    return tuple(np.split(_array(tree["ragged"], content), np.cumsum(tree["sizes"])[:-1]))
+
+
+def _array(about: Mapping[str, Any], content: bytes) -> np.ndarray:
+    shape = about["shape"]
+    flat = np.frombuffer(content, about["dtype"], math.prod(shape), about["at"])
+    return flat.reshape(shape).copy()

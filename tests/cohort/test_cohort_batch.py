@@ -174,7 +174,9 @@ def test_only_what_changed_is_done_again(three, tmp_path, reads):
     same(changed, run(three, tmp_path / "fresh"))
 
 
-@pytest.mark.parametrize("lost", ["b.json", "b.zarr", "b.zarr/zarr.json", "b.zarr/a3/zarr.json"])
+@pytest.mark.parametrize(
+    "lost", ["b.json", "b.zarr", "b.zarr/zarr.json", "b.zarr/arrays/zarr.json"]
+)
 def test_what_is_not_complete_is_done_again(three, tmp_path, reads, lost):
     first = run(three, tmp_path / "out")
     reads.clear()
