@@ -164,7 +164,7 @@ def test_a_worker_computes_by_itself_and_writes_nothing(tmp_path: Path) -> None:
     (entry,) = plan(paths, tmp_path / "unseen", element=None, labels=None, tissue=None, dims=None)
     order = flight.Order(Options(), Rules.of("robust"), [], True)
     with forbid_compute():  # any scheduler but that of this thread
-        made = flight.make(entry, Opened.of(entry, order.options), order)
+        made = flight.make(flight.packed(entry, Opened.of(entry, order.options), order))
     assert not (tmp_path / "unseen").exists() and not machine.is_alone()
     made.save(tmp_path / "s.zarr")
     made.to_html(tmp_path / "s.html")

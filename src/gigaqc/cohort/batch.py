@@ -21,7 +21,14 @@ from gigaqc.cohort.judging import Opened, Pairs, judge, judge_again
 from gigaqc.cohort.kept import Found, Wanted
 from gigaqc.cohort.plan import Entry, Options, plan
 from gigaqc.cohort.result import Cohort
-from gigaqc.cohort.rows import channel_rows, channel_table, failed_row, summary_row, summary_table
+from gigaqc.cohort.rows import (
+    ChannelRows,
+    channel_rows,
+    channel_table,
+    failed_row,
+    summary_row,
+    summary_table,
+)
 from gigaqc.errors import (
     ChannelWarning,
     GigaqcError,
@@ -184,7 +191,7 @@ def run_batch(
 @dataclass(frozen=True)
 class _Row:
     summary: dict[str, Any]
-    channels: pd.DataFrame | None = None
+    channels: ChannelRows | None = None
 
 
 @dataclass

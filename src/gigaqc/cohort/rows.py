@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -72,17 +75,25 @@ def summary_row(entry: Entry, report: Mapping[str, Any], *, page: bool) -> dict[
     }
 
 
-def channel_rows(entry: Entry, report: Mapping[str, Any]) -> pd.DataFrame:
-    """The metrics of a sample's channels, a row each."""
+@dataclass(frozen=True)
+class ChannelRows:
+    """The metrics of a sample's channels; a table for each sample would be most of the memory."""
+
+    sample: str
+    channels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    numbers: np.ndarray  # (channel, metric)
+    status: tuple[str, ...]
+
+
+def channel_rows(entry: Entry, report: Mapping[str, Any]) -> ChannelRows:
+    """The metrics of a sample's channels."""
     rows = report["channels"]
-    metrics = [name for name in next(iter(rows.values())) if name != "status"]
-    # One array: of thousands of samples, columns of their own would be most of the memory.
+    metrics = tuple(name for name in next(iter(rows.values())) if name != "status")
     numbers = np.array([[_number(row[name]) for name in metrics] for row in rows.values()], "f8")
-    table = pd.DataFrame(numbers, columns=metrics)
-    table.insert(0, "sample", entry.name)
-    table.insert(1, "channel", list(rows))
-    table["status"] = [row["status"] for row in rows.values()]
-    return table
+    status = tuple(row["status"] for row in rows.values())
+    return ChannelRows(entry.name, tuple(map(intern, rows)), tuple(map(intern, metrics)),
+                       numbers, tuple(map(intern, status)))  # fmt: skip
 
 
 def _number(value: Any) -> float:
@@ -101,11 +112,21 @@ def summary_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return typed(pd.DataFrame(data, columns=list(SUMMARY_COLUMNS)))
 
 
-def channel_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def channel_table(parts: Sequence[ChannelRows]) -> pd.DataFrame:
     """The long table of all channels of all samples."""
     if not parts:
         return pd.DataFrame({"sample": pd.Series([], dtype=object), "channel": []}).astype(object)
-    return typed(pd.concat(parts, ignore_index=True))
+    tables = [_table(list(run)) for _, run in itertools.groupby(parts, key=lambda p: p.metrics)]
+    return typed(pd.concat(tables, ignore_index=True))
+
+
+def _table(parts: Sequence[ChannelRows]) -> pd.DataFrame:
+    """Of samples with the same metrics."""
+    table = pd.DataFrame(np.concatenate([p.numbers for p in parts]), columns=parts[0].metrics)
+    table.insert(0, "sample", [p.sample for p in parts for _ in p.channels])
+    table.insert(1, "channel", [channel for p in parts for channel in p.channels])
+    table["status"] = [status for p in parts for status in p.status]
+    return table
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
