@@ -22,6 +22,7 @@ LEVELS = {
     "machine": 0.5,
     "representation": 0.5,
     "packing": 0.5,
+    "rechunking": 0.5,
     "settling": 0.6,
     "cutting": 0.7,
     "kernels": 1,

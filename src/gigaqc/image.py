@@ -20,6 +20,7 @@ import xarray as xr
 
 from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, ParameterError
 from gigaqc.polygons import is_polygons, polygon_mask
+from gigaqc.rechunking import by_tasks, rechunked
 
 DIMS = ("t", "c", "z", "y", "x")
 """The axes, in the only order that gigaqc works in."""
@@ -100,7 +101,7 @@ def as_image(
             f"{argument}: the chunk sizes are unknown (nan); call compute_chunk_sizes() on its "
             "dask array first."
         )
-    return labelled
+    return _by_tasks(labelled)
 
 
 def parse_dims(dims: str | Sequence[Hashable] | None, ndim: int, argument: str) -> tuple[str, ...]:
@@ -165,6 +166,11 @@ def _as_dataarray(source: Any, argument: str) -> xr.DataArray | None:
             "its elements, for example sdata.images[name]."
         )
     return None
+
+
+def _by_tasks(image: xr.DataArray) -> xr.DataArray:
+    data = by_tasks(image.data)
+    return image if data is image.data else image.copy(data=data)
 
 
 def _chunked(image: xr.DataArray) -> xr.DataArray:
@@ -378,4 +384,7 @@ def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataAr
     order = [d for d in image.dims if d in labelled.dims]
     labelled = labelled.transpose(*order)
     chunks = {d: image.chunksizes[d] for d in order}
-    return labelled.drop_vars(list(labelled.coords)).chunk(chunks)
+    labelled = labelled.drop_vars(list(labelled.coords))
+    if not isinstance(labelled.data, da.Array):
+        return labelled.chunk(chunks)
+    return rechunked(_by_tasks(labelled), chunks)

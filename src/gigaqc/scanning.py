@@ -29,6 +29,7 @@ from gigaqc.objects import as_labels, check_fit
 from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join
+from gigaqc.rechunking import rechunked
 from gigaqc.statistics import Meta, Part, State, Statistics
 from gigaqc.unreadable import OnError, agreed, check_on_error, unreadable_of, value_of, with_nan
 
@@ -140,7 +141,7 @@ def _aligned(image: xr.DataArray, tile: int) -> xr.DataArray:
         if (edges[:-1] % tile).any():
             side = tile * max(1, round(max(sizes) / tile))
             chunks[dim] = side
-    return image.chunk(chunks) if chunks else image
+    return rechunked(image, chunks) if chunks else image
 
 
 class LazyStatistics(DaskMethodsMixin):
@@ -333,7 +334,8 @@ def _beside(labels: xr.DataArray, mask: xr.DataArray | None, image: xr.DataArray
     wide, ids = wide.transpose(*order), ids.transpose(*order)
     dtype = np.dtype([("mask", "?"), ("label", labels.dtype)])
     chunks = {d: image.chunksizes[d] for d in order}
-    pair = da.map_blocks(_paired, wide.chunk(chunks).data, ids.chunk(chunks).data, dtype=dtype)
+    both = (rechunked(part, chunks).data for part in (wide, ids))
+    pair = da.map_blocks(_paired, *both, dtype=dtype)
     return wide.copy(data=pair)
 
 

@@ -26,6 +26,7 @@ from gigaqc.kernels.components import BlockComponents
 from gigaqc.kernels.transform import gaussian_blur, gaussian_radius
 from gigaqc.observe import Edges, Place, Strips, beside
 from gigaqc.passes import Pass, join
+from gigaqc.rechunking import rechunked
 from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Statistics
 from gigaqc.unreadable import Checked, WithNan, agreed
@@ -127,7 +128,8 @@ def mask_pass(tissue: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
     if mask is not None and not set(mask.dims) <= set(tissue.dims):
         # A plane of tissue, of which each frame has pixels of its own that count.
         whole, _ = xr.broadcast(tissue, mask)
-        tissue = whole.transpose(*(d for d in DIMS if d in whole.dims)).chunk(mask.chunksizes)
+        tissue = whole.transpose(*(d for d in DIMS if d in whole.dims))
+        tissue = rechunked(tissue, mask.chunksizes)
     token = tokenize(tissue.data.name, None if mask is None else mask.data.name)
     return _build(f"tissue-{token}", tissue, mask, 0.5, "median")
 

@@ -18,6 +18,7 @@ from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
+from gigaqc.rechunking import rechunked
 from gigaqc.representation import names
 
 _GRID = 10  # nodes of a self-organising map a side
@@ -124,7 +125,7 @@ class PixelModel:
             return labels
         inside = as_mask(mask, image)
         inside = inside.all("c") if "c" in inside.dims else inside
-        inside = inside.chunk({d: labels.chunksizes[d] for d in inside.dims})
+        inside = rechunked(inside, labels.chunksizes)
         return only_inside(labels, inside, 0, labels.dtype)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -15,6 +15,7 @@ import xarray as xr
 from gigaqc.errors import GigaqcError, WriteError
 from gigaqc.io.staging import StagedArray, remove
 from gigaqc.io.write import new_array, settled_together
+from gigaqc.rechunking import rechunked_array
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def _computed(
     try:
         group = zarr.open_group(str(store), mode="w", zarr_format=3)
         arrays = {name: new_array(group, name, m.data, m.dims) for name, m in maps.items()}
-        blocks = [m.data.rechunk(arrays[name].chunks) for name, m in maps.items()]
+        blocks = [rechunked_array(m.data, arrays[name].chunks) for name, m in maps.items()]
         targets: Any = [StagedArray(array) for array in arrays.values()]
         stored = da.store(blocks, targets, lock=False, return_stored=False, compute=False)
         _, *values = dask.base.compute(stored, *others)

@@ -27,6 +27,7 @@ from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
 from gigaqc.io.staging import StagedArray, checked_target, remove, staged
 from gigaqc.machine import check_room, in_words
+from gigaqc.rechunking import rechunked_array
 from gigaqc.settling import in_strips, settled
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def _store_level(
     made = new_array(group, name, level, dims, chunks)
     array: Any = StagedArray(made)
     # Blocks that cover whole chunks, so that no two tasks write to one.
-    blocks = level.rechunk(made.chunks)
+    blocks = rechunked_array(level, made.chunks)
     stored = da.store(blocks, array, lock=False, return_stored=False, compute=False)
     in_strips(stored).compute()
 
@@ -346,13 +347,15 @@ def coarser(level: da.Array, factor: int, *, labels: bool = False) -> da.Array:
     if labels:
         first = level[..., ::factor, ::factor]
         first = first[..., : level.shape[-2] // factor, : level.shape[-1] // factor]
-        return first.rechunk(level.chunksize)
+        return rechunked_array(first, level.chunksize)
     y, x = level.ndim - 2, level.ndim - 1
     sides = {
         a: max(factor, c - c % factor)
         for a, c in ((y, level.chunksize[y]), (x, level.chunksize[x]))
     }
-    means = da.coarsen(np.mean, level.rechunk(sides), {y: factor, x: factor}, trim_excess=True)
+    means = da.coarsen(
+        np.mean, rechunked_array(level, sides), {y: factor, x: factor}, trim_excess=True
+    )
     if level.dtype.kind in "ui":
         means = da.rint(means)
     elif level.dtype.kind == "b":

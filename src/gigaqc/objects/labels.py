@@ -14,6 +14,7 @@ from gigaqc.io.units import in_unit
 from gigaqc.kernels import objects as kernels
 from gigaqc.mapping import Halo, map_image
 from gigaqc.objectsums import pixel_size
+from gigaqc.rechunking import rechunked
 
 _SAME_SIZE = 1e-3  # relative: pixel sizes are written with few digits
 
@@ -96,7 +97,7 @@ def _check_pixel_size(labels: xr.DataArray, image: xr.DataArray) -> None:
 def aligned(labels: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """Labels in the chunks of an image; each chunk is read once all the same."""
     labels = labels.drop_vars(list(labels.coords))
-    return labels.chunk({d: image.chunksizes[d] for d in labels.dims})
+    return rechunked(labels, image.chunksizes)
 
 
 def unsigned(block: np.ndarray) -> np.ndarray:

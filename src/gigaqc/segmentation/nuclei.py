@@ -19,6 +19,7 @@ from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.mapping import reduce_image
 from gigaqc.passes import join
+from gigaqc.rechunking import rechunked
 from gigaqc.scanning import scan
 from gigaqc.scratch import Scratch, check_temporary
 from gigaqc.segmentation.models import PERCENTILES, Levels, Model
@@ -356,8 +357,7 @@ def _estimated(plane: xr.DataArray, threshold: Delayed | float, tile: int) -> De
     samples = []
     for row, column in itertools.product(starts["y"], starts["x"]):
         y, x = (slice(k * tile, k * tile + side) for k in (row, column))
-        sample = plane.isel(y=y, x=x)
-        sample = sample.copy(data=sample.data.rechunk(-1, method="tasks"))
+        sample = rechunked(plane.isel(y=y, x=x), dict.fromkeys(plane.dims, -1))
         samples.append(reduce_image(sample, _radii, threshold, name="radii"))
     name = f"diameter-{tokenize([s.key for s in samples])}"
     return join(name, _diameter_of, *samples)

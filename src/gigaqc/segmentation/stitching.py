@@ -16,6 +16,7 @@ from dask.typing import Key
 
 from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning, warn
 from gigaqc.mapping import Blocks, Halo, image_of, observe_blocks
+from gigaqc.rechunking import rechunked
 from gigaqc.scratch import Scratch
 from gigaqc.segmentation.models import ModelError
 from gigaqc.segmentation.tiles import (
@@ -56,9 +57,7 @@ def stitch(image: xr.DataArray, segment: Callable, *arguments: Any, grid: Grid) 
     are numbered in the order of their first pixels, plane after plane.
     """
     sides = {"y": grid.tile, "x": grid.tile, "t": 1, "z": 1}
-    chunks = {i: sides.get(str(d), -1) for i, d in enumerate(image.dims)}
-    # Not by p2p, which a dask cluster would choose: its tasks do not live under other keys.
-    tiled = image.copy(data=image.data.rechunk(chunks, method="tasks"))
+    tiled = rechunked(image, {d: sides.get(str(d), -1) for d in image.dims})
     name = f"nuclei-{uuid.uuid4().hex}"  # not a token: hashing a model may read all its weights
     blocks = observe_blocks(
         tiled, _segmented, _Work(segment, grid), *arguments, name=f"{name}-tile", depth=grid.overlap

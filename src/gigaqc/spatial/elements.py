@@ -16,6 +16,7 @@ from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
 from gigaqc.io.staging import staged
 from gigaqc.io.write import checked_factors, coarser, settled_together, write_levels
+from gigaqc.rechunking import rechunked
 from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Form:
     def chunked(self, image: xr.DataArray) -> xr.DataArray:
         """An image in the chunks that were asked for."""
         wanted = dict(zip(reversed(image.dims), reversed(self.sides), strict=False))
-        return image.chunk(wanted) if wanted else image
+        return rechunked(image, wanted) if wanted else image
 
 
 def _is_integer(value: Any) -> TypeGuard[int]:
