@@ -325,7 +325,9 @@ def test_a_layer_may_replace_itself(sdata: Any) -> None:
     [
         (OSError("disk full"), WriteError, "disk full.*The store is as it was"),
         (RuntimeError("a bug"), RuntimeError, "a bug"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        pytest.param(  # which ends a worker
+            KeyboardInterrupt(), KeyboardInterrupt, "", marks=pytest.mark.same_process
+        ),
     ],
 )
 def test_an_interrupted_write_leaves_the_store_as_it_was(

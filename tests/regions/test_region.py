@@ -144,6 +144,7 @@ def test_a_multiscale_element_and_a_shapes_element():
     assert int(found.sum()) == VALUES[:, IN_DIAMOND].astype("i8").sum()
 
 
+@pytest.mark.same_process
 def test_only_chunks_that_meet_the_rectangle_are_made():
     made = []
 

@@ -16,6 +16,8 @@ from gigaqc import testing
 from gigaqc.errors import MissingDependencyError, ParameterError, SegmentationError
 from gigaqc.segmentation import models
 
+pytestmark = pytest.mark.same_process  # stand-ins for packages
+
 RNG = np.random.default_rng(0)
 IMAGE = RNG.poisson(10, (130, 150)).astype("u2")
 for _y in range(10, 120, 18):

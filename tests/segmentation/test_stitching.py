@@ -160,6 +160,7 @@ def test_coordinates_and_attributes_stay() -> None:
     np.testing.assert_array_equal(labels.y, image.y)
 
 
+@pytest.mark.same_process
 def test_each_tile_is_segmented_once_also_when_written(tmp_path: Path) -> None:
     calls, lock = [], threading.Lock()
 
@@ -204,6 +205,7 @@ def test_a_block_may_be_written_to() -> None:
     assert pixels.any()
 
 
+@pytest.mark.same_process
 def test_normalized_by_the_whole_channel() -> None:
     image = np.random.default_rng(0).gamma(2, 50, (150, 140)).astype("f4")
     image[3, 3] = np.nan
