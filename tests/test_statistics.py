@@ -81,8 +81,10 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         gq.Statistics.load(tmp_path / "none.zarr")
     (tmp_path / "folder").mkdir()
     zarr.open_group(tmp_path / "other.zarr", mode="w")
-    for name in ("folder", "other.zarr"):
-        with pytest.raises(ReadError, match=name):
+    scanned().save(tmp_path / "older.zarr")
+    zarr.open_group(tmp_path / "older.zarr", mode="r+").attrs["format"] = "gigaqc-statistics-1"
+    for name in ("folder", "other.zarr", "older.zarr"):
+        with pytest.raises(ReadError, match=f"{name}.* scan"):
             gq.Statistics.load(tmp_path / name)
 
 

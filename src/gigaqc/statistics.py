@@ -237,7 +237,6 @@ class Statistics:
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
-        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Keep as a zarr group, complete or absent.
 
@@ -247,15 +246,13 @@ class Statistics:
             Where; `load` takes the same.
         overwrite
             Replace what is there.
-        attributes
-            Further attributes of the group.
 
         Raises
         ------
         WriteError
             When something is at `path` (pass ``overwrite=True``) or it cannot be written.
         """
-        write_files(path, state_files(self, attributes or {}), overwrite=overwrite)
+        write_files(path, state_files(self, {}), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Statistics:
@@ -274,7 +271,10 @@ class Statistics:
         try:
             group = zarr.open_group(str(source), mode="r")
             if group.attrs.get("format") != FORMAT:
-                raise ReadError(f"path: {str(source)!r} holds no statistics of this gigaqc.")
+                raise ReadError(
+                    f"path: {str(source)!r} holds no statistics that this version of gigaqc reads; "
+                    "scan the image again."
+                )
             content = group[_CONTENT][...].tobytes()  # type: ignore[index, union-attr]
             if zlib.crc32(content) != group.attrs["crc32"]:
                 raise ValueError("not the bytes that were written")

@@ -204,23 +204,14 @@ def test_cli_says_the_same_with_workers(tmp_path: Path) -> None:
     assert said[0] == said[1] and "s2: WARN\n" in said[0]
 
 
-def test_threads_of_a_worker_draw_one_page_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_once: list[int] = [0]
-    most: list[int] = []
-
-    def render(verdict: Any) -> str:
-        at_once[0] += 1
-        most.append(at_once[0])
-        time.sleep(0.02)
-        at_once[0] -= 1
-        return f"<html>{verdict.name}</html>"
-
-    monkeypatch.setattr(flight, "render", render)
+def test_samples_that_fail_leave_room_for_those_after_them(tmp_path: Path, here: list[str]) -> None:
     (tmp_path / "images").mkdir()
-    paths = cohort(tmp_path / "images", 6, failing=False)
-    with local_client(n_workers=1, threads_per_worker=4, processes=False):
-        found = run(paths, tmp_path / "out")
-    assert found.summary["error"].isna().all() and most == [1] * 6
-    assert (tmp_path / "out" / "s003.html").read_text() == "<html>s003</html>"
+    paths = cohort(tmp_path / "images", 8, failing=False)
+    for path in paths[1:5]:  # more than are on their way at a time
+        (Path(path) / "c" / "1" / "0" / "1").write_bytes(b"no zstd")
+    (Path(paths[5]) / "zarr.json").unlink()  # opened once, and the same is said of it
+    with local_client(n_workers=1, threads_per_worker=1, processes=False):
+        found = run(paths, tmp_path / "out", pages=False)
+    errors = found.summary["error"]
+    assert here == [] and errors.isna().tolist() == [True] + [False] * 5 + [True] * 2
+    assert "s005.zarr" in errors[5]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +14,7 @@ import xarray as xr
 import gigaqc as gq
 from gigaqc import report
 from gigaqc.errors import ParameterError
+from gigaqc.report import pictures
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +101,18 @@ def test_other_things_are_refused_and_no_page_is_written(
     with pytest.raises(ParameterError, match=f"{argument}: got ndarray; {cure}"):
         assessment.to_html(tmp_path / "page.html", **{argument: np.zeros(3)})
     assert not list(tmp_path.iterdir())
+
+
+def test_threads_draw_one_figure_at_a_time() -> None:
+    before, drawing, most = dict(matplotlib.rcParams), [], []
+
+    def draw(number: int) -> None:
+        with pictures.paper(2 + number, 2):
+            drawing.append(number)
+            time.sleep(0.01)
+            most.append(len(drawing))
+            drawing.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(draw, range(8)))
+    assert most == [1] * 8 and dict(matplotlib.rcParams) == before

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -28,7 +27,6 @@ from gigaqc.statistics import write_files
 
 SMALL = 1 << 27  # bytes of pixels that one thread judges in a second or less
 _AHEAD = 2  # samples that each thread has before it
-_drawing = threading.Lock()  # matplotlib's settings are those of the process
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Made:
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, in plain values."""
-        return dict(self.report)
+        return self.report
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the page."""
@@ -76,8 +74,7 @@ def make(content: bytes) -> Made:
     entry, opened, order = pickle.loads(zlib.decompress(content))
     with machine.alone():
         verdict = judge(entry, opened, order.options, order.rules, order.pairs, show=False)
-        with _drawing:
-            page = render(verdict) if order.page else None
+        page = render(verdict) if order.page else None
         return Made(verdict.status, verdict.to_dict(), page, kept_files(verdict))
 
 
@@ -94,7 +91,8 @@ class Flight:
 
     def __init__(self, entries: Iterable[Entry], order: Order) -> None:
         self._waiting, self._order = deque(entries), order
-        self._begun: dict[str, Any] = {}  # None: not for one worker
+        # A future; or what was raised when it was opened; or None, where it is not for one worker.
+        self._begun: dict[str, Any] = {}
         # One sample alone has the whole cluster.
         self._client: Any = current_client() if len(self._waiting) > 1 else None
 
@@ -107,20 +105,23 @@ class Flight:
             return None
         ahead = _AHEAD * machine.threads()
         while self._waiting and len(self._begun) < ahead:
-            begun = self._waiting.popleft()
-            self._begun[begun.name] = self._begin(begun)
-        future = self._begun.get(entry.name)
-        if future is None:
-            self._begun.pop(entry.name, None)
+            following = self._waiting.popleft()
+            self._begun[following.name] = self._begin(following)
+        begun = self._begun.pop(entry.name, None)
+        if isinstance(begun, Exception):
+            raise begun
+        if begun is None:
             return None
-        made = future.result()
-        del self._begun[entry.name]
-        future.release()
-        return made
+        try:
+            return begun.result()
+        finally:
+            begun.release()
 
     def close(self) -> None:
         """Let the cluster stop with what was not asked for."""
-        futures = [future for future in self._begun.values() if future is not None]
+        futures = [
+            b for b in self._begun.values() if b is not None and not isinstance(b, Exception)
+        ]
         self._begun.clear()
         if futures:
             self._client.cancel(futures)
@@ -131,8 +132,8 @@ class Flight:
             return None
         try:
             opened = Opened.of(entry, self._order.options)
-        except Exception:  # it will be opened again in its turn, and say why it cannot be
-            return None
+        except Exception as error:
+            return error
         if opened.image.nbytes > SMALL:
             return None
         return self._client.submit(make, packed(entry, opened, self._order), pure=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from gigaqc import plot
 _THUMBNAIL_SIDE, _LEAST_SIDE = 256, 48
 _PAPER_DPI = 130
 _RASTER_DPI = 120  # of what is drawn as points in an SVG
+
+# Matplotlib's settings and the filters of warnings are those of the process: one thread at a time.
+_settings = threading.RLock()
 
 # Colours that a figure is drawn in and that its SVG then replaces by a variable, which follows the
 # reader's light or dark theme.
@@ -52,7 +56,7 @@ def shrink(
     padded = np.full((height * step, width * step), np.nan)
     padded[: array.shape[0], : array.shape[1]] = array
     blocks = padded.reshape(height, step, width, step).swapaxes(1, 2).reshape(height, width, -1)
-    with warnings.catch_warnings():
+    with _settings, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # squares without a value stay NaN
         return reduce(blocks, axis=-1), step
 
@@ -173,38 +177,41 @@ def correlation_svg(assessment: Any, expected: Iterable[tuple[str, str]]) -> Plo
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[Any]:
     from cycler import cycler
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     colours: dict[Any, Any] = {
         key: _INK
         for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     }
     style: dict[Any, Any] = {
-        "font.size": 9,
-        "axes.titlesize": 9,
         "axes.facecolor": "none",
         "axes.prop_cycle": cycler(color=[_MARK]),
         "svg.fonttype": "none",
         "svg.hashsalt": "gigaqc",
     }
-    with warnings.catch_warnings(), rc_context(colours | style):
-        # text stays text in the SVG, so the browser has the letters that matplotlib's font lacks
-        warnings.filterwarnings("ignore", message=".*missing from .*font", category=UserWarning)
-        warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support.*")
-        yield Figure(figsize=(width, height), facecolor="none")
+    with _styled(colours | style, figsize=(width, height), facecolor="none") as figure:
+        yield figure
 
 
 @contextmanager
 def paper(width: float, height: float) -> Iterator[Any]:
     """A figure on white, which is the same in any theme; of the size given in inches."""
+    size = (width, height)
+    with _styled({}, figsize=size, facecolor="white", layout="constrained") as figure:
+        yield figure
+
+
+@contextmanager
+def _styled(style: dict[Any, Any], **options: Any) -> Iterator[Any]:
+    """A figure, and for as long as it is drawn the settings of the page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with warnings.catch_warnings(), rc_context({"font.size": 9, "axes.titlesize": 9}):
+    letters: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9}
+    with _settings, warnings.catch_warnings(), rc_context(letters | style):
+        # text stays text in the SVG, so the browser has the letters that matplotlib's font lacks
         warnings.filterwarnings("ignore", message=".*missing from .*font", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support.*")
-        yield Figure(figsize=(width, height), facecolor="white", layout="constrained")
+        yield Figure(**options)
 
 
 def paper_uri(figure: Any, *, photograph: bool = False) -> str:
