@@ -19,6 +19,7 @@ from dask.typing import Key
 from gigaqc.backend import beside, local
 from gigaqc.cutting import Cuts
 from gigaqc.grid import Run
+from gigaqc.machine import reuse_memory
 from gigaqc.observe import Place
 from gigaqc.packing import Packed
 from gigaqc.reading import begin
@@ -204,6 +205,7 @@ def observe_group(reading: Reading, n: int, *values: Any) -> Any:
 
     Of `values` the first `n` are arguments, the others what was read elsewhere.
     """
+    reuse_memory()
     arguments, source = values[:n], _GroupSource(reading, values[n:])
     channels: Iterable[np.ndarray] = source.watch.counted(source.channels(source.pixels))
     masks = None

@@ -21,6 +21,7 @@ from gigaqc.errors import ImageError, ParameterError, ReadError
 from gigaqc.image import DIMS, check_channels, check_dtype, listed, parse_dims
 from gigaqc.io.filling import BadChunk, Filling, current_filling
 from gigaqc.io.seen import ChunkError, Unreachable, portable, unseen
+from gigaqc.machine import reuse_memory
 
 _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
@@ -89,6 +90,7 @@ class LazyArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """Read a block; integers drop their axis, as in numpy."""
+        reuse_memory()
         key = key if isinstance(key, tuple) else (key,)
         if any(not isinstance(k, (slice, int, np.integer)) for k in key):
             return np.asarray(self.array[key])  # lists of places: of arrays whose order is kept
