@@ -20,6 +20,8 @@ import gigaqc as gq
 from gigaqc import passes
 from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError
 from gigaqc.io import remote, stores
+from gigaqc.io.location import without_secrets
+from gigaqc.io.seen import told
 from gigaqc.testing import FaultyServer
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
@@ -141,6 +143,37 @@ def test_a_web_server(web: FaultyServer, folder: Path) -> None:
     assert gq.open_labels(f"{web.url}/ome.zarr").dtype == "i4"
     with pytest.raises(SourceNotFoundError, match=r"b\.zarr"):
         gq.open_image(f"{web.url}/b.zarr")
+
+
+def test_what_signs_a_url_is_neither_shown_nor_kept(web: FaultyServer, tmp_path: Path) -> None:
+    def signed(name: str, day: str) -> str:
+        return f"{web.url}/{name}?versionId=3&X-Amz-Date={day}&X-Amz-Signature=s3cr3t{day}"
+
+    image = gq.open_image(signed("a.tif", "monday"))
+    assert image.attrs["source"] == signed("a.tif", "...").replace("s3cr3t", "")
+    assert "s3cr3t" not in gq.assess(image, progress=False).name
+    first = gq.assess_batch(signed("a.tif", "monday"), tmp_path, progress=False)
+    assert first.summary["sample"].tolist() == ["a"]
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert len(files) > 8 and not [p for p in files if b"s3cr3t" in p.read_bytes()]
+    gq.assess_batch(signed("a.tif", "friday"), tmp_path, progress=False)
+    assert all(p.stat().st_mtime_ns == t for p, t in files.items() if p.name == "a.json")
+    with pytest.raises(SourceNotFoundError) as missing:
+        gq.open_image(signed("none.tif", "monday"))
+    web.fail("a.tif", status=403)
+    with pytest.raises(ReadError) as refused:
+        gq.open_image(signed("a.tif", "monday"))
+    for error in (missing, refused):
+        assert "versionId=3" in str(error.value) and "s3cr3t" not in str(error.value)
+
+
+def test_which_parts_of_a_url_are_secret() -> None:
+    for url in ("s3://b/key.zarr", "https://h:80/a?key=x.tif&sigma=2", "memory://a", "/a?sig=b"):
+        assert without_secrets(url) == url
+    assert without_secrets("https://me:pass@host/a?sig=x%2F&id=2#p") == (
+        "https://me:...@host/a?sig=...&id=2#p"
+    )
+    assert told(OSError("'https://h/a?sig=b' is away")) == "OSError: 'https://h/a?sig=...' is away"
 
 
 @pytest.mark.parametrize("where", ["bucket", "web"])

@@ -20,7 +20,7 @@ from gigaqc.errors import GigaqcError, ImageTypeError, ParameterError
 from gigaqc.image import as_image, listed
 from gigaqc.io import open_image, open_labels
 from gigaqc.io.identity import Identity, identity_of
-from gigaqc.io.location import is_pattern, is_zarr, locate, natural_key
+from gigaqc.io.location import is_pattern, is_zarr, locate, natural_key, without_secrets
 from gigaqc.io.source import meant_images
 from gigaqc.samples import Sample, file_names, titles
 from gigaqc.unreadable import OnError
@@ -77,8 +77,9 @@ class Entry:
     def shown(self) -> str:
         """The source as a table shows it; empty for an image in memory."""
         if isinstance(self.source, (list, tuple)):
-            return f"{self.source[0]} and {len(self.source) - 1} more"
-        return str(self.source) if isinstance(self.source, (str, os.PathLike)) else ""
+            return f"{without_secrets(str(self.source[0]))} and {len(self.source) - 1} more"
+        shown = isinstance(self.source, (str, os.PathLike))
+        return without_secrets(str(self.source)) if shown else ""
 
     @property
     def is_stored(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.io.location import Location, is_pattern, is_zarr, locate
+from gigaqc.io.location import Location, is_pattern, is_zarr, locate, without_secrets
 
 _BESIDE = ("labels", "points", "shapes", "tables")  # of a store, and no part of its images
 
@@ -114,7 +114,7 @@ def _remote(location: Location, element: str | None, labels: bool) -> Iterator[s
             continue
         about = fs.info(path)
         known = ("size", "ETag", "etag", "LastModified", "last_modified", "mtime", "created")
-        yield " ".join([path, *(str(about[k]) for k in known if k in about)])
+        yield " ".join([without_secrets(path), *(str(about[k]) for k in known if k in about)])
 
 
 def _folder_of(source: Any) -> Path | None:

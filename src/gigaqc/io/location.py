@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,12 +15,18 @@ from urllib.parse import unquote
 from gigaqc.errors import ImageTypeError, MissingDependencyError, ReadError, SourceNotFoundError
 
 _LOCAL = ("file", "local")
+# What opens a URL and does not say which file it is: it is neither shown nor kept.
+_PASSWORD = re.compile(r"(?<=://)([^/?#@\s]*):[^/?#@\s]*(?=@)")
+_SIGNATURE = re.compile(
+    r"(?i)(?<=[?&])((?:x-(?:amz|goog)-[^=&#]*|awsaccesskeyid|googleaccessid|key-pair-id|policy|"
+    r"signature|sig|se|st|ske|skt|expires|(?:access_|id_)?token|api_?key|auth|password)=)[^&#\s'\"]*"
+)
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @dataclass(frozen=True)
 class Location:
-    """A source as it was given, and as it is opened: a local path or a URL."""
+    """A source as it is shown, and as it is opened: a local path or a URL."""
 
     given: str
     path: str
@@ -29,15 +36,25 @@ class Location:
     @property
     def stem(self) -> str:
         """Name without folder and without suffixes, to name a single image after."""
-        return stem(self.path)
+        return stem(self.path if self.local else self.path.partition("?")[0])
 
     def open(self) -> IO[bytes]:
         """Open for reading bytes, with errors that name the source."""
-        try:
+        with self._named_in_errors():
             if self.local:
                 return open(self.path, "rb")
             fs, path = _filesystem(self)
             return cast(IO[bytes], fs.open(path, "rb"))
+
+    def head(self, count: int) -> bytes:
+        """Return the first bytes, from which the format is told."""
+        with self.open() as file, self._named_in_errors():
+            return file.read(count)
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        try:
+            yield
         except PermissionError as error:
             raise no_permission(self) from error
         except FileNotFoundError as error:
@@ -48,11 +65,6 @@ class Location:
             raise
         except Exception as error:
             raise _unreachable(self, error) from error
-
-    def head(self, count: int) -> bytes:
-        """Return the first bytes, from which the format is told."""
-        with self.open() as file:
-            return file.read(count)
 
     def size(self) -> int:
         """Size of the file in bytes."""
@@ -87,7 +99,14 @@ def locate(source: object, options: Mapping[str, Any] | None = None) -> Location
         return Location(given, os.path.abspath(os.path.expanduser(given)), True)
     if protocol.lower() in _LOCAL:
         return Location(given, os.path.abspath(unquote(rest)), True)
-    return Location(given, given, False, dict(options or {}))
+    return Location(without_secrets(given), given, False, dict(options or {}))
+
+
+def without_secrets(address: str) -> str:
+    """URLs without their passwords and signatures, which change and are nobody's business."""
+    if "://" not in address:
+        return address
+    return _SIGNATURE.sub(r"\1...", _PASSWORD.sub(r"\1:...", address))
 
 
 def is_pattern(location: Location) -> bool:
@@ -126,6 +145,8 @@ def is_zarr(location: Location) -> bool:
     """Whether a folder holds the metadata of a zarr array or group."""
     if location.local:
         return any(os.path.exists(os.path.join(location.path, mark)) for mark in _ZARR_MARKS)
+    if _is_web(location) and "?" in location.path:  # a query asks for one file
+        return False
     fs, path = _filesystem(location)
     marks = (f"{path.rstrip('/')}/{mark}" for mark in _ZARR_MARKS)
     return any(_on_web(fs, m) if _is_web(location) else fs.exists(m) for m in marks)
@@ -171,8 +192,8 @@ def no_permission(location: Location) -> ReadError:
 
 def _unreachable(location: Location, error: Exception) -> ReadError:
     return ReadError(
-        f"source: {location.given!r} cannot be reached ({type(error).__name__}: {error}); check "
-        "the address, the connection and your credentials."
+        f"source: {location.given!r} cannot be reached ({type(error).__name__}: "
+        f"{without_secrets(str(error))}); check the address, the connection and your credentials."
     )
 
 

@@ -11,6 +11,7 @@ import pickle
 import sys
 
 from gigaqc.errors import ReadError
+from gigaqc.io.location import without_secrets
 
 _MARKS = ("zarr.json", ".zarray")
 
@@ -55,7 +56,7 @@ def unseen(path: str) -> Unreachable:
 
 def told(error: BaseException) -> str:
     """An error in one line."""
-    lines = str(error).strip().splitlines()
+    lines = without_secrets(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
