@@ -70,6 +70,16 @@ def doubled(unit: str, run: Callable[..., None]) -> dict[str, Any]:
     return {"functions": functions, "pairs": tuple(pairs)}
 
 
+def workers() -> dict[str, Any]:
+    """One and two workers, and what two threads of one process take for the same."""
+    found = doubled("worker", on_workers)
+    for w in ("`scan`", "`assess`"):
+        threads = f"{w}, 2 threads"
+        found["functions"][threads] = lambda c, w=w: on_threads(WORK[w], 2, c.stored)
+        found["pairs"] += ((f"{w}, 2 workers", threads),)
+    return found
+
+
 QUESTIONS = (
     Question(
         name="threads",
@@ -87,7 +97,7 @@ QUESTIONS = (
         prepare=clusters,
         full={"side": 8192, "channels": 4},
         quick={"side": 4096, "channels": 2},
-        **doubled("worker", on_workers),
+        **workers(),
     ),
 )
 
