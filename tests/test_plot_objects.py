@@ -75,7 +75,7 @@ def test_a_large_image_shows_a_window_and_reads_only_that():
     read.clear()
     ax = gq.pl.nuclei(image, labels, count=98_765, what="cells")
     assert len(read) <= 2 * 9
-    assert ax.get_title() == "1 of 98,765 cells, window of 20,480 × 20,480 px"
+    assert ax.get_title() == "1 of 98,765 cells, 2,048 × 2,048 of 20,480 × 20,480 px"
     assert ax.get_xlim() == (9216, 11264)
     read.clear()
     gq.pl.nuclei(image, labels, window=np.s_[:512, 1024:1536])

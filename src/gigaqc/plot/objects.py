@@ -117,7 +117,8 @@ def nuclei(
     total = f"{seen:,}" if whole or count is None else f"{seen:,} of {count:,}"
     if whole and count is not None:
         total = f"{count:,}"
-    place = "" if whole else f", window of {outlined.shape[1]:,} × {outlined.shape[0]:,} px"
+    sides = " of ".join(f"{a.shape[1]:,} × {a.shape[0]:,}" for a in (ids, outlined))
+    place = "" if whole else f", {sides} px"
     ax.set_title(f"{head}{total} {what}{place}" + "".join(f", {s}" for s in said))
     ax.set_xlabel("x [px]")
     ax.set_ylabel("y [px]")
