@@ -150,6 +150,7 @@ def test_reads(tmp_path: Any, chunks: tuple[int, ...]) -> None:
         reset_reads(store)
 
 
+@pytest.mark.same_process
 def test_reading_waits_for_the_edges() -> None:
     order: list[str] = []
 

@@ -197,6 +197,7 @@ def test_each_chunk_of_the_channel_is_read_once(
         assert {key.split("/")[-3] for key in reads} == {"1" if chunks[0] == 1 else "0"}
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("method", METHODS)
 def test_reading_waits_for_the_statistics(method: Any) -> None:
     order: list[str] = []
