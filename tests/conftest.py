@@ -52,6 +52,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what looks into the process that computes."""
     if item.config.getoption("--cluster"):
-        counts = "count_reads" in inspect.getsource(getattr(item, "function", type(item)))
+        source = inspect.getsource(getattr(item, "function", type(item)))
+        counts = "count_reads" in source or "reads" in getattr(item, "fixturenames", ())
         if counts or item.get_closest_marker("same_process"):
             pytest.skip("counts or replaces what other processes do not see")

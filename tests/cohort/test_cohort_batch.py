@@ -285,6 +285,7 @@ def test_ctrl_c_stops_and_keeps_what_is_complete(three, tmp_path, monkeypatch, r
     same(run(three, tmp_path / "out"), run(three, tmp_path / "fresh"))
 
 
+@pytest.mark.same_process
 def test_an_error_that_nobody_expected_is_a_row_too(three, tmp_path, monkeypatch, caplog):
     def to_html(self, path):
         if self.name == "a":
