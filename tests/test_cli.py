@@ -213,6 +213,7 @@ def test_demo_judges_the_bundled_image_again_and_again(tmp_path, opened):
     assert f"Page: {tmp_path}/ht29.html" in done.stdout
 
 
+@pytest.mark.same_process
 def test_the_scheduler_must_answer(images):
     done = run(
         "assess", images / "good.zarr", "-o", images / "out", "--scheduler", "nonsense://here"

@@ -252,6 +252,7 @@ def test_wrong_use(
     assert not (tmp_path / "out").exists() or not names(tmp_path / "out")
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize("where", ["gigaqc.io.tiff.TiffArray.__getitem__",
                                    "gigaqc.io.tiff_writer.write",
