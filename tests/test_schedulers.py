@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ def test_lazy_results_on_worker_processes(paths: dict[str, Path], client: Any) -
 def test_every_capability_gives_the_bits_of_one_thread(
     sources: Sources, client: Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On two threads, and on two worker processes, which share no memory and write to one disk."""
+    """On two threads, and on two worker processes, which share no memory and write to one disk.
+
+    There also of images that the workers hold, and nobody else once the graph is made.
+    """
     monkeypatch.setattr(slabs, "_SMALLEST_LIMIT", 1)
 
     def made(where: str) -> Any:
@@ -99,6 +103,13 @@ def test_every_capability_gives_the_bits_of_one_thread(
     before = done_by(client)
     assert_same(made("processes"), expected)
     assert done_by(client) > before
+    for name_of in ("open_image", "open_labels"):
+        monkeypatch.setattr(gq, name_of, partial(persisted, getattr(gq, name_of)))
+    assert_same(made("held"), expected)
+
+
+def persisted(opened: Callable[..., xr.DataArray], *arguments: Any, **options: Any) -> xr.DataArray:
+    return opened(*arguments, **options).persist()
 
 
 def done_by(client: Any) -> int:

@@ -24,7 +24,7 @@ from gigaqc.backend import empty_beside
 from gigaqc.grid import strip_width
 from gigaqc.halos import Block, Reach, channels_of, edges_of, mapped, reaches, right_edge
 from gigaqc.machine import check_room, in_words
-from gigaqc.passes import owned, promise
+from gigaqc.passes import owned, persisted, promise
 from gigaqc.settling import hold_back, nothing, refs_to
 from gigaqc.taking import count_users, own_reads
 
@@ -136,7 +136,7 @@ def reduce_image(
     hold_back(nodes, sums)
     root = f"{name}-merged"
     nodes[root] = Alias(root, sums[-1])
-    return promise(root, nodes, after)
+    return promise(root, nodes, (*after, *persisted(image)))
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ def image_of(
     on_device: bool = False,
 ) -> xr.DataArray:
     """An image like another with other pixels; `on_device` where those of the other are."""
-    # A Delayed is a collection, but dask gives some of its methods no types.
-    graph = HighLevelGraph.from_collections(name, nodes, after)  # type: ignore[arg-type]
+    needed: Any = (*after, *persisted(image))
+    graph = HighLevelGraph.from_collections(name, nodes, needed)
     nothing = image.data._meta if on_device else np.empty(0)
     meta = empty_beside(nothing, (0,) * image.ndim, dtype)
     return image.copy(data=da.Array(graph, name, image.chunks, dtype=dtype, meta=meta))

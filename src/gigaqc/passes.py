@@ -25,7 +25,7 @@ from dask._task_spec import (
     convert_legacy_graph,
 )
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from gigaqc.cutting import Cuts, cuts_of
@@ -96,7 +96,7 @@ class Pass:
         finish = CheckedFinish(self.finish) if self.guard and self.finish else self.finish
         nodes[root] = Alias(root, last) if finish is None else Task(root, finish, TaskRef(last))
         source.expected_in(nodes)
-        return promise(root, nodes, self.after)
+        return promise(root, nodes, (*self.after, *persisted(self.image, self.mask)))
 
     def observe_tasks(
         self, groups: Sequence[Group]
@@ -172,6 +172,29 @@ def promise(root: str, nodes: Mapping[Key, GraphNode], after: Sequence[Delayed])
     return Delayed(root, graph, layer=root)
 
 
+def persisted(*images: xr.DataArray | None) -> tuple[Delayed, ...]:
+    """What keeps the chunks of images that a cluster holds: the futures of `persist`, for a graph.
+
+    Tasks name such a chunk by its key, and a cluster forgets it with its last future.
+    """
+    layers = {
+        name: layer
+        for image in images
+        if image is not None and isinstance(image.data.dask, HighLevelGraph)
+        for name, layer in image.data.dask.layers.items()
+        if isinstance(layer, MaterializedLayer) and _is_future(next(iter(layer.values()), None))
+    }
+    return tuple(
+        Delayed(next(iter(layer)), HighLevelGraph({name: layer}, {name: set()}), layer=name)
+        for name, layer in layers.items()
+    )
+
+
+def _is_future(value: Any) -> bool:
+    """By names: distributed may not be imported."""
+    return type(value).__name__ == "Future" and hasattr(value, "key")
+
+
 def plan_groups(image: xr.DataArray, smallest: int = SMALLEST_SIDE) -> list[Group]:
     """Which chunks each task reads: whole chunks, all channels, worth a task's overhead.
 
@@ -222,7 +245,8 @@ def owned(
     """Keys of the chunks under fresh names, and the graph that makes them.
 
     With `after` nothing of it runs before those are done, so a second pass holds no chunk while the
-    first is at work. With `guard` what cannot be read is a value and no error.
+    first is at work. With `guard` what cannot be read is a value and no error. Chunks that a
+    cluster holds (`persist`) have no task, and keep their keys.
     """
     found = cuts_of(array)
     whole = None if found is None else Arrays.of({}).directly(found[0].array)
@@ -248,7 +272,8 @@ def owned(
             nodes[fresh[key]] = Task(fresh[key], when_done, node, *refs)
     table = np.empty(array.numblocks, dtype=object)
     for index in np.ndindex(*array.numblocks):
-        table[index] = fresh[array.name, *index]
+        key = (array.name, *index)
+        table[index] = fresh.get(key, key)
     return table, Reads(nodes, arrays.stores)
 
 

@@ -51,7 +51,7 @@ class Reads(Mapping[Key, GraphNode]):
             grid = {
                 place: block
                 for place, key in np.ndenumerate(table)
-                for other, block in blocks_of(self[key])
+                for other, block in blocks_of(self.get(key))
                 if other is array
             }
             array.expect_around(grid)

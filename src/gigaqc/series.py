@@ -26,7 +26,7 @@ from dask.typing import Key
 from gigaqc.backend import empty_beside, local, to_host
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
-from gigaqc.passes import GROUP_VALUES, owned
+from gigaqc.passes import GROUP_VALUES, owned, persisted
 from gigaqc.taking import Source, add_needed, count_users, own_reads
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
@@ -42,8 +42,18 @@ class TimeStates:
 
     image: xr.DataArray  # the series without its axis t, chunks as those of the maps
     name: str
-    nodes: Mapping[Key, GraphNode]
+    graph: HighLevelGraph  # with a layer of this name
     keys: np.ndarray  # of the states of each place
+
+    @classmethod
+    def of(
+        cls, image: xr.DataArray, name: str, nodes: dict[Key, GraphNode], keys: np.ndarray,
+        chunks: tuple[tuple[int, ...], ...],
+    ) -> TimeStates:  # fmt: skip
+        """States of a series that tasks read; `chunks` are those of the maps."""
+        held: Any = persisted(image)
+        graph = HighLevelGraph.from_collections(name, nodes, held)
+        return cls(without_time(image, chunks), name, graph, keys)
 
     def map(
         self, function: Callable, *arguments: Any, name: str, dtype: str = "f8"
@@ -54,9 +64,7 @@ class TimeStates:
             (name, *index): Task((name, *index), _mapped, function, TaskRef(key), *arguments)
             for index, key in np.ndenumerate(self.keys)
         }
-        graph = HighLevelGraph(
-            {self.name: self.nodes, name: nodes}, {self.name: set(), name: {self.name}}
-        )
+        graph = self._leading_to(name, nodes)
         meta = np.empty((0,) * self.image.ndim, dtype)
         data = da.Array(graph, name, self.image.chunks, dtype=dtype, meta=meta)
         return self.image.copy(data=data)
@@ -76,10 +84,12 @@ class TimeStates:
         keys = self.keys[tuple(blocks)]
         refs = [TaskRef(key) for key in keys.flat]
         task = Task(root, _gathered, function, arguments, tuple(inside), keys.shape, *refs)
-        graph = HighLevelGraph(
-            {self.name: self.nodes, root: {root: task}}, {self.name: set(), root: {self.name}}
+        return Delayed(root, self._leading_to(root, {root: task}), layer=root)
+
+    def _leading_to(self, name: str, nodes: Mapping[Key, GraphNode]) -> HighLevelGraph:
+        return HighLevelGraph(
+            {**self.graph.layers, name: nodes}, {**self.graph.dependencies, name: {self.name}}
         )
-        return Delayed(root, graph, layer=root)
 
 
 def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: str) -> TimeStates:
@@ -118,7 +128,7 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
         keys[index] = key
     reads.add_needed(nodes)
     chunks = tuple(tuple(run.size for run in each) for each in runs.values())
-    return TimeStates(without_time(image, chunks), name, nodes, keys)
+    return TimeStates.of(image, name, nodes, keys, chunks)
 
 
 def plan_places(image: xr.DataArray) -> tuple[dict[str, list[Run]], list[Run]]:

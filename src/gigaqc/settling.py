@@ -160,7 +160,7 @@ def _promises(graph: Mapping[Key, GraphNode]) -> set[Key]:
 
 def _single_tasks(graph: Mapping[Key, GraphNode], keys: set[Key]) -> set[Key]:
     """Those that are no chunk, and not known yet."""
-    return {k for k in keys if isinstance(k, str) and not isinstance(graph[k], DataNode)}
+    return {k for k in keys if isinstance(k, str) and not isinstance(graph.get(k), DataNode | None)}
 
 
 def _needed_beyond(graph: Mapping[Key, GraphNode], done: set[Key]) -> set[Key]:
@@ -173,7 +173,7 @@ def _ancestors(graph: Mapping[Key, GraphNode], key: Key) -> set[Key]:
     waiting = list(graph[key].dependencies)
     while waiting:
         needed = waiting.pop()
-        if needed not in found:
+        if needed not in found and needed in graph:  # else a cluster holds it
             found.add(needed)
             waiting.extend(graph[needed].dependencies)
     return found
@@ -184,7 +184,7 @@ def _culled(graph: Mapping[Key, GraphNode], array: da.Array) -> dict[Key, GraphN
     waiting = [key for key in graph if isinstance(key, tuple) and key[0] == array.name]
     while waiting:
         key = waiting.pop()
-        if key not in found:
+        if key not in found and key in graph:
             found[key] = graph[key]
             waiting.extend(graph[key].dependencies)
     return found

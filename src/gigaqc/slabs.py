@@ -41,7 +41,6 @@ from gigaqc.series import (
     Reads,
     TimeStates,
     chunk_range,
-    without_time,
 )
 from gigaqc.settling import nothing, when_done
 
@@ -198,7 +197,7 @@ def with_all_frames(
         _in_slabs(image, work, name, plan, nodes, keys)
     else:
         _by_store(image, work, name, plan, scratch, nodes, keys)
-    return TimeStates(without_time(image, plan.chunks), name, nodes, keys)
+    return TimeStates.of(image, name, nodes, keys, plan.chunks)
 
 
 @dataclass(frozen=True)
