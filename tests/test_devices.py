@@ -62,6 +62,7 @@ def stack(dtype: str, chunks: tuple[int, ...]) -> xr.DataArray:
     )
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("chunks", [(3, 70, 90), (1, 32, 40)])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8"])
@@ -114,6 +115,7 @@ def test_a_store_takes_frames_from_a_device(move: Any, tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.same_process
 def test_to_gpu_moves_chunks_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[tuple[int, ...]] = []
 

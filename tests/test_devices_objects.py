@@ -129,6 +129,7 @@ def test_pairs_of_channels(move: Any, dtype: str) -> None:
     no_pixels_copied()
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 def test_tissue_above_the_median(

@@ -174,6 +174,7 @@ SERIES = {
 }
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "f4", "f8"])
 @pytest.mark.parametrize("name", SERIES)
 def test_signal_to_noise_along_time(
@@ -192,6 +193,7 @@ def test_signal_to_noise_along_time(
         assert sum(device_array.copied) == 32 * 48, "more than the map left the device"
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("timed", [False, True])
 def test_statistics_of_a_series(move: Any, timed: bool) -> None:
     image = test_devices.series("u2", (9, 16, 48))

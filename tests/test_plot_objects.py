@@ -59,6 +59,7 @@ def test_numbers_where_there_is_room_for_them():
     assert not gq.pl.nuclei(IMAGE, LABELS, numbers=False).texts
 
 
+@pytest.mark.same_process
 def test_a_large_image_shows_a_window_and_reads_only_that():
     read = []
 
@@ -86,6 +87,7 @@ def test_a_large_image_shows_a_window_and_reads_only_that():
         gq.pl.nuclei(image, labels, window=4)
 
 
+@pytest.mark.filterwarnings("ignore:Sending large graph")  # with --cluster
 def test_a_long_image_keeps_its_shorter_side():
     labels = np.zeros((50, 200_000), "u1")
     ax = gq.pl.nuclei(labels, labels)

@@ -28,6 +28,7 @@ class Counted:
         self.moved += amount
 
 
+@pytest.mark.same_process
 def test_a_bar_of_bytes_ends_at_its_end() -> None:
     image = da.from_array(IMAGE, chunks=(2, 16, 64))
     meter = Counted()
@@ -36,6 +37,7 @@ def test_a_bar_of_bytes_ends_at_its_end() -> None:
     assert meter.moved == pytest.approx(1000)
 
 
+@pytest.mark.same_process
 def test_a_bar_of_steps_expects_what_two_computations_take() -> None:
     meter = Counted()
     with progress._Steps(meter):
@@ -44,6 +46,7 @@ def test_a_bar_of_steps_expects_what_two_computations_take() -> None:
     assert meter.moved == meter.total > 4
 
 
+@pytest.mark.same_process
 def test_a_notebook_draws_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
 

@@ -22,6 +22,8 @@ from gigaqc.image import as_image
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 from gigaqc.tissue import REACH
 
+pytestmark = pytest.mark.same_process
+
 SHAPE, CHUNKS = (3, 150, 140), (1, 33, 40)
 GRID = math.prod(-(-n // c) for n, c in zip(SHAPE[1:], CHUNKS[1:], strict=True))
 _ORDER: list[str] = []

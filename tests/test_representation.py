@@ -69,6 +69,7 @@ def test_long_tables_and_names_are_cut() -> None:
     assert names(range(40)) == "0, 1, 2, 3, 4, 5, 6, 7 and 32 more"
 
 
+@pytest.mark.same_process
 def test_a_notebook_has_a_bar_only_while_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
 

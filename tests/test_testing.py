@@ -255,6 +255,7 @@ def test_a_sparse_store_refuses_blocks_of_another_shape(tmp_path):
         testing.sparse_store(tmp_path / "s.zarr", (8, 8), (4, 4), blocks=[np.zeros((4, 5))])
 
 
+@pytest.mark.same_process
 def test_forbid_compute_raises_only_inside():
     lazy = da.ones(3)
     with testing.forbid_compute():

@@ -210,6 +210,7 @@ def test_a_chunk_of_labels_is_always_needed(tmp_path: Path) -> None:
         gq.assess(image, labels=gq.open_labels(path), on_error="mask", progress=False)
 
 
+@pytest.mark.same_process
 def test_a_chunk_that_fails_once_only_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
