@@ -476,8 +476,8 @@ def sample_name(image: xr.DataArray) -> str:
     source, element = image.attrs.get("source"), image.attrs.get("element")
     if source is None:
         return str(image.name) if image.name is not None else "image"
-    path = source.partition("?")[0] if "://" in source else source
-    name = Path(path.rstrip("/")).name
+    path, mark, rest = str(source).partition("://")
+    name = Path((rest.partition("?")[0] if mark else path).rstrip("/")).name
     return name if element in (None, "", "0", "Image0", name) else f"{name} {element}"
 
 

@@ -119,9 +119,7 @@ class Flight:
 
     def close(self) -> None:
         """Let the cluster stop with what was not asked for."""
-        futures = [
-            b for b in self._begun.values() if b is not None and not isinstance(b, Exception)
-        ]
+        futures = [b for b in self._begun.values() if not isinstance(b, Exception | None)]
         self._begun.clear()
         if futures:
             self._client.cancel(futures)
