@@ -21,7 +21,7 @@ from gigaqc import testing
 MIB = 1 << 20
 
 SETUP = """
-import os, time
+import time
 import dask
 import gigaqc as gq
 from gigaqc import passes

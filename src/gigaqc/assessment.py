@@ -21,6 +21,7 @@ from gigaqc import progress as progress_bar
 from gigaqc._version import __version__
 from gigaqc.errors import ImageTypeError, ParameterError, StatisticsError
 from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
+from gigaqc.io.location import without_query
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
 from gigaqc.objects import table_of
 from gigaqc.planning import plan_scan
@@ -476,8 +477,7 @@ def sample_name(image: xr.DataArray) -> str:
     source, element = image.attrs.get("source"), image.attrs.get("element")
     if source is None:
         return str(image.name) if image.name is not None else "image"
-    path, mark, rest = str(source).partition("://")
-    name = Path((rest.partition("?")[0] if mark else path).rstrip("/")).name
+    name = Path(without_query(str(source)).rstrip("/")).name
     return name if element in (None, "", "0", "Image0", name) else f"{name} {element}"
 
 

@@ -77,9 +77,10 @@ class Entry:
     def shown(self) -> str:
         """The source as a table shows it; empty for an image in memory."""
         if isinstance(self.source, (list, tuple)):
-            return f"{without_secrets(str(self.source[0]))} and {len(self.source) - 1} more"
-        shown = isinstance(self.source, (str, os.PathLike))
-        return without_secrets(str(self.source)) if shown else ""
+            shown = f"{self.source[0]} and {len(self.source) - 1} more"
+        else:
+            shown = str(self.source) if isinstance(self.source, (str, os.PathLike)) else ""
+        return without_secrets(shown)
 
     @property
     def is_stored(self) -> bool:

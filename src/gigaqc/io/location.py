@@ -36,7 +36,7 @@ class Location:
     @property
     def stem(self) -> str:
         """Name without folder and without suffixes, to name a single image after."""
-        return stem(self.path if self.local else self.path.partition("?")[0])
+        return stem(without_query(self.path))
 
     def open(self) -> IO[bytes]:
         """Open for reading bytes, with errors that name the source."""
@@ -107,6 +107,11 @@ def without_secrets(address: str) -> str:
     if "://" not in address:
         return address
     return _SIGNATURE.sub(r"\1...", _PASSWORD.sub(r"\1:...", address))
+
+
+def without_query(address: str) -> str:
+    """A path as it is, a URL without what comes after the path of the file."""
+    return address.partition("?")[0] if "://" in address else address
 
 
 def is_pattern(location: Location) -> bool:
