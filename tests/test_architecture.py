@@ -37,8 +37,7 @@ LEVELS = {
     "objectsums": 2.1,
     "statistics": 2.2,
     "observe": 2.3,
-    "metrics": 3,
-    "rules": 3,
+    "formulas": 3,
     "reading": 3.3,
     "taking": 3.4,
     "passes": 3.5,
@@ -49,6 +48,7 @@ LEVELS = {
     "slabs": 3.8,
     "objects": 3.9,
     "scanning": 4,
+    "rules": 4,
     "tissue": 4.5,
     "pixels": 4.5,
     "quality": 5,
@@ -79,7 +79,7 @@ LEVELS = {
 
 FORBIDDEN = {
     "kernels": {"dask", "xarray", "zarr", "fsspec", "pandas"},
-    "metrics": {"dask", "zarr", "fsspec"},
+    "formulas": {"dask", "zarr", "fsspec"},
     "rules": {"dask", "zarr"},
     "report": {"dask", "zarr"},
 }

@@ -62,8 +62,8 @@ def test_the_parts_that_the_contract_names(verdict: gq.Assessment) -> None:
     assert dict(verdict.tiles.sizes) == {"c": 3, "tile_y": 3, "tile_x": 3}
     assert verdict.correlation.dims == ("c", "c_other")
     assert verdict.objects is None
-    columns = ["scope", "name", "metric", "value", "limit", "status"]
-    assert list(verdict.flags.columns)[:6] == columns
+    columns = ["scope", "name", "metric", "value", "error", "limit", "status", "certain"]
+    assert list(verdict.flags.columns)[:8] == columns
     assert set(verdict.flags["status"]) <= {"PASS", "WARN", "FAIL"}
     assert set(verdict.flags["scope"]) <= {"channel", "sample", "pair"}
 

@@ -13,8 +13,11 @@ import xarray as xr
 
 import gigaqc as gq
 from gigaqc.errors import RulesError, SourceNotFoundError
+from gigaqc.formulas.catalogue import metric_of
+from gigaqc.formulas.record import Limit, Scope, Side
+from gigaqc.formulas.status import Status, worst
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
-from gigaqc.rules import EXPLANATIONS, Limit, Rules, Scope, Side, Status, sentence, worst
+from gigaqc.rules import Flag, Rules
 
 RECIPE, ROBUST = Rules.named("recipe"), Rules.named("robust")
 
@@ -123,7 +126,8 @@ def test_what_cannot_be_told() -> None:
     strict = Limit("snr", Scope.CHANNEL, Side.BELOW, 1, None, Status.FAIL)
     verdict = strict.judge(math.nan)
     assert verdict is not None and verdict[0] is Status.FAIL
-    assert "cannot be told" in sentence(strict, Status.FAIL, math.nan, math.nan)
+    flag = Flag("channel", "a", "snr", math.nan, math.nan, math.nan, "below", Status.FAIL)
+    assert "cannot be told" in flag.reason
 
 
 def test_the_worst_of_some() -> None:
@@ -135,8 +139,9 @@ def test_the_worst_of_some() -> None:
 @pytest.mark.parametrize("rules", [RECIPE, ROBUST])
 def test_every_limit_is_explained(rules: Rules) -> None:
     for limit in rules.limits:
-        assert EXPLANATIONS[limit.metric].cure.endswith(".")
-        words = sentence(limit, Status.FAIL, 0.123, 0.5)
+        assert metric_of(limit.metric).cure.endswith(".")
+        side = str(limit.side)
+        words = Flag("channel", "a", limit.metric, 0.123, math.nan, 0.5, side, Status.FAIL).reason
         assert limit.metric in words and "0.123" in words and words[0].isupper()
 
 

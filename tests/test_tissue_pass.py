@@ -19,8 +19,8 @@ from strategies import build, chunkings, repeatable
 
 from gigaqc import passes, tissue
 from gigaqc.errors import ParameterError
+from gigaqc.formulas.tissue import coverage, fragmentation, intact
 from gigaqc.image import as_image, as_mask
-from gigaqc.metrics.tissue import coverage, fragmentation, intact
 from gigaqc.observe import SMALLEST_SIDE
 from gigaqc.scanning import scan
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads

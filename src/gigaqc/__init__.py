@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.cohort import Cohort, assess_batch
     from gigaqc.devices import to_gpu
+    from gigaqc.formulas.catalogue import add_metric, metrics, remove_metric
+    from gigaqc.formulas.record import Metric
     from gigaqc.io import (
         example_image,
         list_images,
@@ -76,12 +78,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Assessment",
     "Cohort",
+    "Metric",
     "PixelClusters",
     "PixelModel",
     "Rules",
     "Statistics",
     "__version__",
     "acquisition_artifacts",
+    "add_metric",
     "arcsinh",
     "assess",
     "assess_batch",
@@ -103,6 +107,7 @@ __all__ = [
     "isnr_map",
     "joint_histogram",
     "list_images",
+    "metrics",
     "normalize_percentiles",
     "normalize_to_channel",
     "object_table",
@@ -113,6 +118,7 @@ __all__ = [
     "quantile",
     "region",
     "remove_hot_pixels",
+    "remove_metric",
     "scan",
     "segment_nuclei",
     "segmentation_quality",
@@ -139,6 +145,8 @@ _HOMES = {
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "cohort": ("Cohort", "assess_batch"),
     "devices": ("to_gpu",),
+    "formulas.catalogue": ("add_metric", "metrics", "remove_metric"),
+    "formulas.record": ("Metric",),
     "io": (
         "example_image",
         "list_images",

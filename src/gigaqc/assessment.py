@@ -20,22 +20,26 @@ import xarray as xr
 from gigaqc import progress as progress_bar
 from gigaqc._version import __version__
 from gigaqc.errors import ImageTypeError, ParameterError, StatisticsError
+from gigaqc.formulas.schema import SCHEMA
+from gigaqc.formulas.segmentation import cells_by_tile
+from gigaqc.formulas.status import Status, worst
+from gigaqc.formulas.views import Labelled, Sample, Settings
 from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
 from gigaqc.io.location import without_query
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
 from gigaqc.objects import table_of
 from gigaqc.planning import plan_scan
 from gigaqc.quality.channels import check_pairs
-from gigaqc.quality.objects import cells_by_tile, summary_of
-from gigaqc.quality.tissue import tissue_scalars
 from gigaqc.results import (
     channel_table,
     correlation_table,
     display_histograms,
+    error_table,
+    sample_numbers,
     thumbnails,
     tile_maps,
 )
-from gigaqc.rules import Rules, Status, worst
+from gigaqc.rules import Rules, flag_table
 from gigaqc.scanning import LazyStatistics, scan
 from gigaqc.statistics import Statistics, state_files, write_files
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
@@ -62,7 +66,10 @@ class Assessment:
     correlation
         Pearson's r over ``c``, ``c_other``.
     flags
-        One row a judgement, the worst first: ``scope name metric value limit status reason``.
+        One row a judgement, the worst first: ``scope name metric value``, one standard ``error`` of
+        the value (NaN where it is not known), the ``limit`` that it was held against, on which
+        ``side`` values are bad, ``status``, whether it is ``certain`` (the limit lies more than two
+        errors away; NA where that cannot be told), a ``note``, and the ``reason`` in words.
     objects
         Where labels are given, one row an object, as `object_table` gives it; else None.
     provenance
@@ -149,6 +156,7 @@ class Assessment:
     def to_dict(self) -> dict[str, Any]:
         """All tables as plain values, but not that of single objects: they may be millions."""
         return {
+            "schema": SCHEMA,
             "name": self.name,
             "status": self.status,
             "passed": self.passed,
@@ -366,25 +374,25 @@ def judged(
 ) -> Assessment:
     """The assessment of what was observed: arithmetic, no pixels."""
     parameters = provenance["parameters"]
+    settings = Settings(full_scale=parameters["full_scale"], min_coverage=rules.min_coverage)
+    channels = channel_table(statistics, settings)
     with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-        channels = channel_table(statistics, parameters["full_scale"])
         correlation = correlation_table(statistics)
-        tiles = tile_maps(statistics, channels)
-    summary = _summary(channels, tissue, rules, parameters["tissue"])
-    objects = None
-    if statistics.objects is not None:
-        rows, layout = statistics.objects.rows, statistics.objects.layout
-        objects = table_of(rows, layout)
-        summary = pd.Series({**summary, **summary_of(rows, layout)}, dtype=object)
-        tiles["cells"] = (("tile_y", "tile_x"), cells_by_tile(rows, layout, statistics.meta.tile))
-    summary["unreadable_fraction"] = _unreadable_fraction(statistics)
+    tiles = tile_maps(statistics, channels)
+    sums, objects, labelled = statistics.objects, None, None
+    if sums is not None:
+        objects, labelled = table_of(sums.rows, sums.layout), Labelled(sums.rows, sums.layout)
+        cells = cells_by_tile(sums.rows, sums.layout, statistics.meta.tile)
+        tiles["cells"] = (("tile_y", "tile_x"), cells)
+    sample = Sample(statistics, channels, tissue=tissue, objects=labelled, settings=settings)
+    numbers = {"tissue_channel": parameters["tissue"], **sample_numbers(sample)}
+    summary = pd.Series(numbers, dtype=object)
     planes = math.prod(statistics.meta.sizes.get(d, 1) for d in "tz")
-    flags = judge_channels(rules, channels, planes=planes)
-    flags += judge_sample(rules, summary, name, statistics.unreadable)
+    errors = error_table(sample, name)
+    flags = judge_channels(rules, channels, planes=planes, errors=errors)
+    flags += judge_sample(rules, summary, name, statistics.unreadable, errors)
     flags += judge_pairs(rules, correlation, [tuple(p) for p in parameters["expected_pairs"]])
-    table = pd.DataFrame([f.row() for f in flags], columns=list(_FLAG_COLUMNS))
-    order = table["status"].map(lambda s: -Status(s).rank)
-    table = table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+    table = flag_table(flags)
     by_channel = {
         c: str(worst([f.status for f in flags if f.scope == "channel" and f.name == c]))
         for c in channels.index
@@ -399,37 +407,6 @@ def judged(
         objects=objects,
         provenance={**provenance, "rules": rules.name},
     )  # fmt: skip
-
-
-def _unreadable_fraction(statistics: Statistics) -> float:
-    """Share of the values of all channels that could not be read."""
-    if statistics.unreadable is None:
-        return 0.0
-    return float(statistics.unreadable.pixels.sum() / statistics.state.tally.table[0].sum())
-
-
-_FLAG_COLUMNS = ("scope", "name", "metric", "value", "limit", "status", "reason")
-
-
-def _summary(
-    channels: pd.DataFrame, tissue: TissueMask | None, rules: Rules, shown: str | None
-) -> pd.Series:
-    found: dict[str, Any] = {
-        "tissue_channel": shown,
-        "coverage": math.nan,
-        "n_fragments": math.nan,
-        "fragmentation": math.nan,
-        "intact": None,
-    }
-    if tissue is not None:
-        scalars = tissue_scalars(tissue, rules.min_coverage)
-        found.update({k: v.item() for k, v in scalars.items()})
-    finite = channels["snr"].replace([np.inf, -np.inf], np.nan)
-    found["mean_snr"] = float(finite.mean())
-    found["min_snr"] = float(channels["snr"].min())
-    found["n_channels"] = len(channels)
-    found["n_cells"] = math.nan
-    return pd.Series(found, dtype=object)
 
 
 def provenance_of(
@@ -491,4 +468,4 @@ def plain(value: Any) -> Any:
         return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
-    return value
+    return None if value is pd.NA else value

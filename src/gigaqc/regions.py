@@ -13,9 +13,9 @@ import xarray as xr
 
 from gigaqc.devices import only_inside
 from gigaqc.errors import ImageTypeError, ParameterError
+from gigaqc.formulas.intensity import mean_and_std
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, as_mask
-from gigaqc.metrics.intensity import mean_and_std
 from gigaqc.polygons import Axis, geometries_of, is_polygons
 from gigaqc.quality.labelled import Results, labelled_results, tile_map, tile_variables
 from gigaqc.scanning import LazyStatistics

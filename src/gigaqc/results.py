@@ -3,54 +3,58 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from gigaqc.distribution import Distribution
-from gigaqc.metrics import focus as focus_metrics
-from gigaqc.metrics.intensity import mean_and_std
-from gigaqc.quality.artifacts import channel_artifacts
+from gigaqc.formulas.catalogue import chosen
+from gigaqc.formulas.record import Scope, Source
+from gigaqc.formulas.views import Channel, Sample, Settings
 from gigaqc.quality.channels import channel_correlation
 from gigaqc.quality.histograms import even_edges
-from gigaqc.quality.intensity import channel_range, channel_snr
-from gigaqc.quality.labelled import tile_dims, tile_map
+from gigaqc.quality.labelled import channel_results, tile_dims, tile_results
 from gigaqc.statistics import Part, Statistics
 
 DISPLAY_BINS = 128
 _DRAWABLE = 1e300  # beyond, an axis cannot be drawn
 
 
-def channel_table(statistics: Statistics, full_scale: float | None) -> pd.DataFrame:
-    """One row a channel: every metric, and what it was computed from."""
+def channel_table(statistics: Statistics, settings: Settings) -> pd.DataFrame:
+    """One row a channel: every metric that is assessed."""
     statistics.require(Part.ALL & ~Part.COLUMNS, "assess")
-    state = statistics.state
-    assert state.focus is not None
-    whole = focus_metrics.whole(state.focus)
-    laplacian = focus_metrics.variance_of_laplacian(whole)
-    gradient = focus_metrics.tenengrad(whole)
-    rows = []
-    for c in range(len(statistics.channels)):
-        values, tally = statistics.distribution(c), state.tally.table[:, c]
-        n = values.n
-        rows.append(
-            {
-                **channel_snr(statistics, c),
-                **channel_artifacts(statistics, c, full_scale),
-                **channel_range(statistics, c),
-                "whole_variance_of_laplacian": laplacian[c],
-                "whole_tenengrad": gradient[c],
-                "mean": values.mean,
-                "std": values.std,
-                "min": values.minimum,
-                "max": values.maximum,
-                "zero_fraction": tally[4] / n if n else np.nan,
-                "n_valid": n,
-                "n_excluded": int(tally[0]) - n,
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(statistics.channels, name="channel"))
+    metrics = chosen(scope=Scope.CHANNEL, assessed=True)
+    index = pd.Index(statistics.channels, name="channel")
+    return pd.DataFrame(channel_results(statistics, metrics, settings), index=index)
+
+
+def error_table(sample: Sample, name: str) -> dict[tuple[str, str], float]:
+    """Standard errors of the metrics that know theirs, by name of what is judged, and key."""
+    statistics, settings = sample.statistics, sample.settings
+    assert statistics is not None
+    found = {}
+    for m in chosen(assessed=True):
+        if m.error is None:
+            continue
+        if m.scope is Scope.SAMPLE:
+            found[name, m.key] = float(m.error(sample))
+        elif m.scope is Scope.CHANNEL:
+            for c, channel in enumerate(statistics.channels):
+                found[channel, m.key] = float(m.error(Channel(statistics, c, settings)))
+    return found
+
+
+def sample_numbers(sample: Sample) -> dict[str, Any]:
+    """Every assessed metric of a sample, of what there is; without tissue or labels NaN or none."""
+    found: dict[str, Any] = {}
+    for m in chosen(scope=Scope.SAMPLE, assessed=True):
+        if m.source is Source.LABELS and sample.objects is None and m.key != "n_cells":
+            continue
+        value = m.formula_of(sample)
+        found[m.key] = None if m.kind == "flag" and not isinstance(value, bool) else value
+    return found
 
 
 def correlation_table(statistics: Statistics) -> xr.DataArray:
@@ -61,33 +65,11 @@ def correlation_table(statistics: Statistics) -> xr.DataArray:
 def tile_maps(statistics: Statistics, channels: pd.DataFrame) -> xr.Dataset:
     """Maps of the tiles; empty for a pool of images, which has none."""
     meta, state = statistics.meta, statistics.state
-    dims = tile_dims(meta)
     if state.tiles is None or not meta.sizes:
         return xr.Dataset(coords={"c": statistics.channels})
-    n, total, squares, zeros = state.tiles.box.values
-    largest, at_largest = state.tiles.largest.values
-
-    def wide(values: np.ndarray) -> np.ndarray:
-        return np.asarray(values, "f8").reshape(-1, 1, 1, 1, 1)
-
-    mean, std = mean_and_std(n, total, squares, wide(state.shift))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = wide(channels["clipping_level"].to_numpy())
-        clipped = np.where(largest >= level, at_largest, 0.0) / n
-        unknown = wide(channels["clipped_fraction"].isna().to_numpy()).astype(bool)
-        maps = {
-            "mean": mean,
-            "std": std,
-            "zero_fraction": zeros / n,
-            "clipped_fraction": np.where(unknown, np.nan, clipped),
-            "snr": mean / wide(channels["noise"].to_numpy()),
-            "local_snr": mean / std,
-        }
-    assert state.focus is not None
-    sums = state.focus.box.values
-    maps["variance_of_laplacian"] = focus_metrics.variance_of_laplacian(sums)
-    maps["tenengrad"] = focus_metrics.tenengrad(sums)
-    data = {name: (dims, tile_map(values, statistics)) for name, values in maps.items()}
+    dims = tile_dims(meta)
+    maps = tile_results(statistics, chosen(scope=Scope.TILE, assessed=True), channels)
+    data = {name: (dims, values) for name, values in maps.items()}
     return xr.Dataset(data, coords={"c": statistics.channels}, attrs={"tile": meta.tile})
 
 

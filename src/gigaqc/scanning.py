@@ -22,9 +22,9 @@ from gigaqc import observe as observing
 from gigaqc.backend import beside, to_host
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
 from gigaqc.errors import ParameterError
+from gigaqc.formulas.artifacts import HOT_SIGMAS
+from gigaqc.formulas.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
 from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.metrics.artifacts import HOT_SIGMAS
-from gigaqc.metrics.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
 from gigaqc.objects import as_labels, check_fit
 from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second

@@ -24,8 +24,8 @@ from gigaqc.errors import (
     StatisticsError,
     WriteError,
 )
+from gigaqc.formulas.cohort import summary_columns
 from gigaqc.io import lazy
-from gigaqc.metrics.cohort import SUMMARY_COLUMNS
 from gigaqc.testing import CountingStore, count_reads, forbid_compute, reset_reads
 
 
@@ -64,7 +64,7 @@ def same(a, b):
 def test_rows_hold_what_assess_finds(three, tmp_path):
     cohort = run(three, tmp_path / "out", pages=True)
     summary = cohort.summary
-    assert list(summary.columns) == list(SUMMARY_COLUMNS)
+    assert list(summary.columns) == summary_columns()
     assert summary["sample"].tolist() == ["a", "b", "n"]
     assert summary["pass_qc"].tolist() == [True, True, False]
     assert summary["order"].tolist() == [0, 1, 2]

@@ -256,7 +256,7 @@ def test_moments_of_an_object_as_wide_as_a_very_large_image() -> None:
     x = np.concatenate([np.arange(side), np.zeros(side - 10_000, "i8")]).astype(object)
     n = len(x)
     exact = (int((x * x).sum()) * n - int(x.sum()) ** 2) / n**2
-    from gigaqc.metrics.objects import covariance
+    from gigaqc.formulas.objects import covariance
 
     central = covariance(found.counts, found.sums, np.ones(3))
     assert math.isclose(central[0, 2], exact, rel_tol=1e-12)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from gigaqc.formulas.status import Status
 from gigaqc.image import writable_name
+from gigaqc.rules import Flag, flag_table
 
 _MARKERS = (
     "DNA1 CD3 CD4 CD8a CD20 CD45 CD45RO CD68 CD163 FoxP3 Ki67 PanCK Vimentin aSMA Collagen-I "
@@ -102,13 +104,8 @@ def all_nan(count: int = 2) -> Any:
         counts=made.histograms.counts * 0, edges=made.histograms.edges * np.nan
     )
     made.thumbnails = made.thumbnails * np.nan
-    made.flags = pd.DataFrame(
-        [
-            ("channel", n, "autocorrelation_snr", np.nan, 0.5, "FAIL", "It holds no values.")
-            for n in names
-        ],
-        columns=["scope", "name", "metric", "value", "limit", "status", "reason"],
-    )
+    nothing = (np.nan, np.nan, 0.5, "below", Status.FAIL)
+    made.flags = flag_table([Flag("channel", n, "autocorrelation_snr", *nothing) for n in names])
     made.status, made.passed = "FAIL", False
     return made
 
@@ -157,28 +154,24 @@ def _metrics(p: np.ndarray) -> dict[str, Any]:
 
 
 def _flags(table: pd.DataFrame) -> pd.DataFrame:
-    found: list[tuple[Any, ...]] = []
+    found: list[Flag] = []
+
+    def judged(name: str, metric: str, value: float, limit: float, side: str, status: str) -> None:
+        scope = "sample" if metric == "coverage" else "channel"
+        flag = Flag(scope, name, metric, value, np.nan, limit, side, Status(status))
+        found.append(flag)
+
     for name, row in table.iterrows():
         snr, clipped, stripes = row.autocorrelation_snr, row.clipped_fraction, row.row_striping
         status = "FAIL" if snr < 0.1 else "WARN" if snr < 0.5 else "PASS"
-        reason = (
-            f"{name}: neighbouring pixels are hardly alike (structure SNR {snr:.2f}): the stain is "
-            "not distinguishable from noise. Check the staining, or leave this channel out."
+        judged(name, "autocorrelation_snr", snr, 0.5, "below", status)
+        judged(
+            name, "clipped_fraction", clipped, 0.01, "above", "WARN" if clipped > 0.01 else "PASS"
         )
-        found.append(("channel", name, "autocorrelation_snr", snr, 0.5, status, reason))
-        reason = (
-            "These pixels sit at the detector's ceiling, so their brightness is unknown. Lower the "
-            "exposure or gain, or leave the saturated cells out of intensity measurements."
-        )
-        status = "WARN" if clipped > 0.01 else "PASS"
-        found.append(("channel", name, "clipped_fraction", clipped, 0.01, status, reason))
-        reason = "Rows differ more than noise explains: check the scanner or the detector."
         status = "FAIL" if stripes > 5 else "WARN" if stripes > 3 else "PASS"
-        found.append(("channel", name, "row_striping", stripes, 3.0, status, reason))
-    found.append(("image", "tissue", "coverage", 0.62, 0.3, "PASS", "Enough tissue is in view."))
-    return pd.DataFrame(
-        found, columns=["scope", "name", "metric", "value", "limit", "status", "reason"]
-    )
+        judged(name, "row_striping", stripes, 3.0, "above", status)
+    judged("tissue", "coverage", 0.62, 0.3, "below", "PASS")
+    return flag_table(found)
 
 
 def _summary(table: pd.DataFrame, flags: pd.DataFrame) -> pd.Series:

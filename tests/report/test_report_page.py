@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from gigaqc import report
-from gigaqc.report.glossary import without_cure
-from gigaqc.report.words import Status, format_bytes, format_value, name_of, status_of
-from gigaqc.rules import EXPLANATIONS, Rules, sentence
-from gigaqc.rules import Status as RuleStatus
+from gigaqc.formulas.catalogue import metric_of
+from gigaqc.formulas.status import Status, status_of
+from gigaqc.report.words import format_bytes, format_value, name_of
+from gigaqc.rules import Flag, flag_table
 
 VARIANTS = ("many", "three", "one", "nan", "hostile")
 COHORTS = ("cohort", "single", "unread", "hostile_cohort")
@@ -99,7 +99,7 @@ def test_verdict_and_reasons_come_first(reader: Any, pages: dict[str, str]) -> N
     text = "".join(reader(pages["many"]).words)
     assert text.index("Do not use this image as it is") < text.index("Structure SNR")
     assert "10 failed and 12 need a look" in text
-    assert text.index("ceiling") < text.index("Press a column's title")
+    assert text.index("the detector can give") < text.index("Press a column's title")
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_a_flag_about_clipped_pixels_marks_the_map_that_shows_where(made: Any) -
 def test_zeros_are_mapped_where_dead_areas_are_flagged(made: Any, reader: Any) -> None:
     assessment = made.fake(["a", "b"])
     assert "Zeros" not in _card(assessment, 0, reader)
-    flag = ("channel", "a", "dead_area_fraction", 0.2, 0.05, "FAIL", "Whole patches are zero.")
-    assessment.flags.loc[len(assessment.flags)] = flag
+    dead = Flag("channel", "a", "dead_area_fraction", 0.2, np.nan, 0.05, "above", Status.FAIL)
+    assessment.flags = flag_table([dead])
     assert "Zeros" in _card(assessment, 0, reader)
     assert "Zeros" not in _card(assessment, 1, reader)
 
@@ -231,20 +231,25 @@ def test_what_to_do_stands_beside_each_number_that_a_rule_judges(made: Any) -> N
     page = report.render(made.fake(["DAPI", "actin"]))
     how = page[page.index('<table class="how">') :]
     for key in ("clipped_fraction", "row_striping", "hot_pixel_fraction", "correlation"):
-        assert EXPLANATIONS[key].cure in how
+        assert metric_of(key).cure in how
 
 
-def test_a_reason_of_the_rules_comes_apart_into_what_was_found_and_what_to_do() -> None:
-    limit = next(m for m in Rules.named("robust").limits if m.metric == "clipped_fraction")
-    held = sentence(limit, RuleStatus.WARN, 0.002, 1e-4)
-    assert without_cure("clipped_fraction", held) == (
-        "Pixels sit at the largest value that the detector can give."
+def test_a_flag_says_what_was_found_and_what_to_do() -> None:
+    def flag(value: float, status: Status, metric: str = "clipped_fraction") -> Flag:
+        return Flag("channel", "a", metric, value, math.nan, 1e-4, "above", status)
+
+    held = flag(0.002, Status.WARN)
+    assert held.found == "Pixels sit at the largest value that the detector can give."
+    assert held.cure.startswith("Do not compare intensities there")
+    assert held.reason == (
+        "Pixels sit at the largest value that the detector can give (clipped_fraction 0.002, above "
+        f"0.0001). {held.cure}"
     )
-    assert without_cure("clipped_fraction", sentence(limit, RuleStatus.PASS, 0.0, 1e-4)) == ""
-    assert "cannot be told" in without_cure(
-        "clipped_fraction", sentence(limit, RuleStatus.FAIL, math.nan, math.nan)
-    )
-    assert without_cure("unknown", "Somebody said so.") == "Somebody said so."
+    passed = flag(0.0, Status.PASS)
+    assert (passed.found, passed.cure) == ("", "")
+    assert passed.reason == "clipped_fraction 0 is within its limit."
+    assert "cannot be told" in flag(math.nan, Status.FAIL).found
+    assert flag(1.0, Status.FAIL, "unknown").found == "Unknown is beyond its limit."
 
 
 def test_provenance_tells_version_reads_time_and_exactness(made: Any, reader: Any) -> None:

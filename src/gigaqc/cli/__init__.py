@@ -4,7 +4,7 @@ Exit status: 0 done, 1 done and quality control failed (with ``--strict``), 2 wr
 that cannot be read.
 """
 
-from gigaqc.cli import noise, prepare, segment  # noqa: F401  (register their commands)
+from gigaqc.cli import metrics, noise, prepare, segment  # noqa: F401  (register their commands)
 from gigaqc.cli.assess import app
 from gigaqc.cli.verdicts import Exit
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gigaqc.metrics.cohort import (
-    CHANNEL_METRICS,
-    COMPARED,
+from gigaqc.formulas.cohort import (
     RobustZ,
+    compared_of_channels,
+    compared_of_samples,
     drift_of,
     robust_z,
     robust_z_within,
@@ -32,10 +32,10 @@ def compared(summary: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
     done = summary[summary["error"].isna()]
     about = done[["sample", "order", "batch"]].set_index("sample")
     parts = []
-    for metric in COMPARED:
+    for metric in filter(done.columns.__contains__, compared_of_samples()):
         values = done[metric].astype("f8").to_numpy(na_value=np.nan)
         parts.append(_part(done["sample"].to_numpy(), None, metric, values))
-    for metric in CHANNEL_METRICS if len(channels) else ():
+    for metric in filter(channels.columns.__contains__, compared_of_channels()):
         values = channels[metric].to_numpy("f8")
         parts.append(_part(channels["sample"].to_numpy(), channels["channel"], metric, values))
     table = pd.concat(parts, ignore_index=True)

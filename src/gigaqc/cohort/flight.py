@@ -12,13 +12,15 @@ import pickle
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gigaqc import machine
 from gigaqc.assessment import kept_files
 from gigaqc.cohort.judging import Opened, Pairs, judge
 from gigaqc.cohort.plan import Entry, Options
+from gigaqc.formulas.catalogue import added, take_over
+from gigaqc.formulas.record import Metric
 from gigaqc.progress import current_client
 from gigaqc.report import render
 from gigaqc.report.write import write_text
@@ -60,6 +62,7 @@ class Order:
     rules: Rules
     pairs: Pairs
     page: bool
+    metrics: tuple[Metric, ...] = field(default_factory=added)  # that this process added
 
 
 def packed(entry: Entry, opened: Opened, order: Order) -> bytes:
@@ -72,6 +75,7 @@ def packed(entry: Entry, opened: Opened, order: Order) -> bytes:
 def make(content: bytes) -> Made:
     """All that is kept of a sample, computed by the thread that is asked."""
     entry, opened, order = pickle.loads(zlib.decompress(content))
+    take_over(order.metrics)
     with machine.alone():
         verdict = judge(entry, opened, order.options, order.rules, order.pairs, show=False)
         page = render(verdict) if order.page else None

@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from gigaqc.cohort.plan import Entry
-from gigaqc.image import writable_name
-from gigaqc.metrics.cohort import (
-    ARTIFACTS,
-    BOOLEAN_COLUMNS,
-    INTEGER_COLUMNS,
-    MEDIANS,
-    OF_SAMPLE,
-    SUMMARY_COLUMNS,
+from gigaqc.formulas.cohort import (
     TEXT_COLUMNS,
+    artifacts,
+    boolean_columns,
+    integer_columns,
+    medians,
+    of_sample,
+    summary_columns,
 )
+from gigaqc.image import writable_name
 
 _LONGEST = 1000  # characters of an error
 
@@ -53,19 +53,19 @@ def summary_row(entry: Entry, report: Mapping[str, Any], *, page: bool) -> dict[
     """The row of a sample, from its report (`Assessment.to_dict`)."""
     channels, flags = report["channels"], report["flags"]
     summary = report["summary"]
+    counted = artifacts()
     found = sum(
-        f["scope"] == "channel" and f["metric"] in ARTIFACTS and f["status"] != "PASS"
-        for f in flags
+        f["scope"] == "channel" and f["metric"] in counted and f["status"] != "PASS" for f in flags
     )
-    numbers = {column: _number(summary.get(key)) for column, key in OF_SAMPLE.items()}
-    medians = {
-        column: _median([_number(values[metric]) for values in channels.values()])
-        for column, metric in MEDIANS.items()
+    numbers = {column: _number(summary.get(key)) for column, key in of_sample().items()}
+    over_channels = {
+        column: _median([_number(values.get(metric)) for values in channels.values()])
+        for column, metric in medians().items()
     }
     return {
         **about(entry),
         **numbers,
-        **medians,
+        **over_channels,
         "status": report["status"],
         "pass_qc": bool(report["passed"]),
         "n_artifacts": float(found),
@@ -108,8 +108,9 @@ def _median(values: Sequence[float]) -> float:
 
 def summary_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The summary of a cohort: one row a sample, always with the same columns and types."""
-    data = {column: [row.get(column) for row in rows] for column in SUMMARY_COLUMNS}
-    return typed(pd.DataFrame(data, columns=list(SUMMARY_COLUMNS)))
+    columns = summary_columns()
+    data = {column: [row.get(column) for row in rows] for column in columns}
+    return typed(pd.DataFrame(data, columns=columns))
 
 
 def channel_table(parts: Sequence[ChannelRows]) -> pd.DataFrame:
@@ -132,14 +133,15 @@ def _table(parts: Sequence[ChannelRows]) -> pd.DataFrame:
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """A table with the types that its columns always have, whatever it holds."""
     columns: dict[str, Any] = {}
+    whole, flags = integer_columns(), boolean_columns()
     for name in table.columns:
         values = table[name]
         if name in TEXT_COLUMNS:
             text = [None if pd.isna(v) else writable_name(v) for v in values]
             columns[str(name)] = pd.Series(text, dtype=object)
-        elif name in INTEGER_COLUMNS:
+        elif name in whole:
             columns[str(name)] = pd.to_numeric(values).astype("Int64")
-        elif name in BOOLEAN_COLUMNS:
+        elif name in flags:
             known = values.map(lambda v: pd.NA if pd.isna(v) else bool(v))
             columns[str(name)] = known.astype("boolean")
         else:

@@ -15,15 +15,15 @@ from dask.base import tokenize
 
 from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
-from gigaqc.kernels import frames as on_device
-from gigaqc.kernels import temporal
-from gigaqc.metrics.photon_transfer import (
+from gigaqc.formulas.photon_transfer import (
     MAD_TO_STD,
     PhotonTransfer,
     PlaneMaps,
     photon_transfer,
     shapes_and_types,
 )
+from gigaqc.kernels import frames as on_device
+from gigaqc.kernels import temporal
 from gigaqc.noise.given import as_series, like
 from gigaqc.passes import join
 from gigaqc.quality.labelled import promised

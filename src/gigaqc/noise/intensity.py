@@ -12,9 +12,17 @@ from dask.delayed import Delayed
 
 from gigaqc.distribution import CodeHistogram, Distribution, KeyHistogram, Refined, layout_of
 from gigaqc.errors import ParameterError
+from gigaqc.formulas.isnr import (
+    RICIAN,
+    Classes,
+    Separation,
+    by_mask,
+    by_mixture,
+    image_snr,
+    outline,
+)
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.mapping import Halo, map_image, result_dtype
-from gigaqc.metrics.isnr import RICIAN, Classes, Separation, by_mask, by_mixture, image_snr, outline
 from gigaqc.passes import join
 from gigaqc.pixels import Sides, sides_pass
 from gigaqc.quality.labelled import pixels_of, promised

@@ -10,8 +10,8 @@ import xarray as xr
 
 from gigaqc.devices import only_inside
 from gigaqc.errors import ParameterError
+from gigaqc.formulas import temporal
 from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.metrics import temporal
 from gigaqc.noise.given import as_series, has_channels, like
 from gigaqc.noise.moments import DetrendedMoments
 from gigaqc.series import TimeStates, states_in_time

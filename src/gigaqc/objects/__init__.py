@@ -5,7 +5,7 @@ from gigaqc.objects.measures import Pairs, Stained, pairs_pass, stained_pass
 from gigaqc.objects.parquet import checked_parquet, read_table, spilling, write_table
 from gigaqc.objects.passes import object_pass
 from gigaqc.objects.state import Objects, Request, observe
-from gigaqc.objects.table import centroids, label_index, shapes_of, table_of, touches_border
+from gigaqc.objects.table import label_index, table_of
 
 __all__ = [
     "Objects",
@@ -14,7 +14,6 @@ __all__ = [
     "Stained",
     "aligned",
     "as_labels",
-    "centroids",
     "check_fit",
     "checked_parquet",
     "label_index",
@@ -23,10 +22,8 @@ __all__ = [
     "pairs_pass",
     "read_table",
     "ring_labels",
-    "shapes_of",
     "spilling",
     "stained_pass",
     "table_of",
-    "touches_border",
     "write_table",
 ]

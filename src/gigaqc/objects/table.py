@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from gigaqc.metrics import objects as metrics
+from gigaqc.formulas import objects as metrics
 from gigaqc.objectsums import Layout, Rows
 
 _PLACES = ("z", "y", "x")
@@ -39,29 +39,9 @@ def label_index(labels: np.ndarray, dtype: np.dtype) -> pd.Index:
     return pd.Index(labels.astype("u8" if np.iinfo(dtype).max >> 63 else "i8"), name="label")
 
 
-def centroids(rows: Rows) -> np.ndarray:
-    """Mean z, y, x of each object, (n, 3), in pixels; the first pixel is 0."""
-    return rows.box[:, :3] + rows.sums[:, :3] / rows.counts[:, None]
-
-
-def touches_border(rows: Rows, layout: Layout) -> np.ndarray:
-    """Which objects reach a side of the image; along axes of a single pixel none do."""
-    touching = np.zeros(len(rows), bool)
-    for d, dim in enumerate(_PLACES):
-        if layout.sizes.get(dim, 1) > 1:
-            touching |= (rows.box[:, d] == 0) | (rows.box[:, 3 + d] == layout.sizes[dim])
-    return touching
-
-
-def shapes_of(rows: Rows, layout: Layout) -> metrics.Shapes:
-    """Axes, eccentricity and orientation, in pixels."""
-    central = metrics.covariance(rows.counts, rows.sums, np.ones(3))
-    return metrics.shapes(central, planar=layout.planar)
-
-
 def _shape_columns(rows: Rows, layout: Layout) -> dict[str, np.ndarray]:
     axes = [(d, dim) for d, dim in enumerate(_PLACES) if dim in layout.dims]
-    middle = centroids(rows)
+    middle = metrics.centroids(rows)
     found: dict[str, np.ndarray] = {"area": rows.counts}
     found.update({f"centroid_{dim}": middle[:, d] for d, dim in axes})
     found.update({f"bbox_min_{dim}": rows.box[:, d] for d, dim in axes})
@@ -71,7 +51,7 @@ def _shape_columns(rows: Rows, layout: Layout) -> dict[str, np.ndarray]:
     shapes = metrics.shapes(central, planar=layout.planar)
     found["major_axis_length"], found["minor_axis_length"] = shapes.major, shapes.minor
     found["eccentricity"], found["orientation"] = shapes.eccentricity, shapes.orientation
-    found["touches_border"] = touches_border(rows, layout)
+    found["touches_border"] = metrics.touches_border(rows, layout)
     if layout.planar:
         found["n_pieces"], found["n_holes"] = rows.pieces[:, 0], rows.pieces[:, 1]
     if layout.pixel_size is not None:

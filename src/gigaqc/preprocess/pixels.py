@@ -15,10 +15,10 @@ from dask.delayed import Delayed
 from gigaqc import observe as observing
 from gigaqc.distribution import KeyHistogram, layout_of
 from gigaqc.errors import ChannelWarning, ParameterError, warn
+from gigaqc.formulas.refine import wanted_bins
 from gigaqc.image import as_image, channel_names, check_same_channels, chosen_channels
 from gigaqc.kernels import transform
 from gigaqc.mapping import Channels, map_image, reduce_image, result_dtype
-from gigaqc.metrics.refine import wanted_bins
 from gigaqc.observe import Request, Second
 from gigaqc.passes import Pass, join
 from gigaqc.preprocess.steps import (

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from gigaqc.distribution import layout_of
 from gigaqc.errors import ParameterError
-from gigaqc.metrics import artifacts as artifact_metrics
+from gigaqc.formulas.catalogue import chosen, parts_of
+from gigaqc.formulas.views import Settings
 from gigaqc.quality.labelled import by_channel, scanned
 from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Part, Statistics
@@ -52,53 +51,12 @@ def acquisition_artifacts(image: Any, *, full_scale: float | None = None) -> xr.
     at least one count (the 10th percentile of the positive values) where 5 % of the channel is 0.
     Pixels at the image border have no 3x3 neighbourhood and are not judged.
     """
-    parts = Part.MOMENTS | Part.RESPONSE | Part.DEAD
-    if not isinstance(image, (Statistics, LazyStatistics)):
-        parts |= Part.COLUMNS  # which pooled Statistics do without
     if full_scale is not None and not math.isfinite(full_scale):
         raise ParameterError(f"full_scale: got {full_scale!r}; pass a finite number.")
+    metrics = chosen(function="acquisition_artifacts")
+    parts = parts_of(metrics)
+    if isinstance(image, (Statistics, LazyStatistics)):
+        parts &= ~Part.COLUMNS  # which pools do without
     thresholds = () if full_scale is None else (float(full_scale),)
     source = scanned(image, parts, "acquisition_artifacts", thresholds=thresholds)
-    names = (
-        "recipe_saturation", "recipe_hot_pixels", "recipe_dead_regions", "recipe_striping",
-        "clipped_fraction", "clipping_level", "hot_pixel_fraction", "hot_pixel_structure",
-        "dead_area_fraction", "row_striping", "column_striping",
-    )  # fmt: skip
-    return by_channel(source, channel_artifacts, names, full_scale=full_scale)
-
-
-def channel_artifacts(
-    statistics: Statistics, channel: int, full_scale: float | None = None
-) -> dict[str, float]:
-    """The variables of `acquisition_artifacts` for one channel."""
-    values, state = statistics.distribution(channel), statistics.state
-    dtype = np.dtype(statistics.meta.dtype)
-    zeros, n = int(state.tally.table[4, channel]), values.n
-    clipped, level = artifact_metrics.clipping(values, dtype, full_scale)
-    found = {
-        "recipe_saturation": artifact_metrics.saturation(values)[0],
-        "recipe_hot_pixels": artifact_metrics.above_twice_p999(values)[0],
-        "recipe_dead_regions": zeros / n if n else math.nan,
-        "recipe_striping": math.nan,
-        "clipped_fraction": clipped,
-        "clipping_level": level,
-        "row_striping": math.nan,
-        "column_striping": math.nan,
-    }
-    assert state.artifacts is not None
-    integers = layout_of(dtype) is None
-    found["hot_pixel_fraction"] = artifact_metrics.hot_pixels(
-        state.artifacts, channel, values, integers=integers
-    )
-    found["hot_pixel_structure"] = artifact_metrics.structure_hot_pixels(
-        state.artifacts, channel, values, integers=integers
-    )
-    found["dead_area_fraction"] = artifact_metrics.dead_area(state.artifacts, channel, n, zeros)
-    squares = 0.0 if state.tiles is None else float(state.tiles.box.values[2, channel].sum())
-    if state.rows is not None:
-        means = artifact_metrics.line_means(state.rows, channel, float(state.shift[channel]))
-        found["recipe_striping"] = artifact_metrics.relative_spread(means)
-        found["row_striping"] = artifact_metrics.striping(state.rows, channel, squares)
-    if state.columns is not None:
-        found["column_striping"] = artifact_metrics.striping(state.columns, channel, squares)
-    return found
+    return by_channel(source, metrics, Settings(full_scale=full_scale))

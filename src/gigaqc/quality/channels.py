@@ -12,8 +12,13 @@ import xarray as xr
 from dask.base import tokenize
 
 from gigaqc.errors import ChannelError, ImageTypeError, ParameterError
-from gigaqc.metrics import channels as channel_metrics
-from gigaqc.metrics import intensity
+from gigaqc.formulas import intensity
+from gigaqc.formulas.pairs import (
+    colocalized,
+    correlation_matrix,
+    correlations,
+    unexpected_pairs,
+)
 from gigaqc.objects import as_labels, check_fit, label_index, pairs_pass
 from gigaqc.passes import join
 from gigaqc.pixels import manders_pass
@@ -44,8 +49,7 @@ def channel_correlation(image: Any, *, mask: Any = None) -> xr.DataArray:
 
 
 def _correlations(statistics: Statistics) -> Results:
-    assert statistics.state.comoments is not None
-    return {"r": channel_metrics.correlation_matrix(statistics.state.comoments)}
+    return {"r": correlations(statistics)}
 
 
 def unexpected_correlations(
@@ -81,7 +85,7 @@ def unexpected_correlations(
         )
     names = [str(n) for n in correlation.coords["c"].values]
     pairs = check_pairs(expected, names, "expected")
-    return channel_metrics.unexpected_pairs(names, np.asarray(correlation.values), pairs, threshold)
+    return unexpected_pairs(names, np.asarray(correlation.values), pairs, threshold)
 
 
 def check_pairs(
@@ -170,7 +174,7 @@ def _by_label(
         statistics = scan(pair, parts=Part.MOMENTS, refine=False)
         used = join(f"thresholds-{tokenize(statistics)}", _otsu_pair, statistics.delayed)
     (found,) = dask.base.compute(pairs_pass(labels, pair, used))
-    measured = channel_metrics.colocalized(found.table)
+    measured = colocalized(found.table)
     return pd.DataFrame(measured, index=label_index(found.labels, labels.dtype))
 
 
@@ -192,7 +196,7 @@ def _otsu_pair(statistics: Statistics) -> tuple[float, float]:
 
 def _colocalized(statistics: Statistics, sums: Any) -> Results:
     assert statistics.state.comoments is not None
-    r = channel_metrics.correlation_matrix(statistics.state.comoments)[0, 1]
+    r = correlation_matrix(statistics.state.comoments)[0, 1]
     return {
         "pearson": np.float64(r),
         "manders_m1": np.float64(intensity.ratio(sums.x_where_y, sums.x)),

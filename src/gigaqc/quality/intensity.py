@@ -14,8 +14,10 @@ import xarray as xr
 from dask.base import tokenize
 
 from gigaqc.errors import ParameterError
+from gigaqc.formulas import intensity
+from gigaqc.formulas.catalogue import chosen, parts_of
+from gigaqc.formulas.views import Settings
 from gigaqc.image import as_image, channel_names
-from gigaqc.metrics import intensity
 from gigaqc.objects import as_labels, check_fit, label_index, stained_pass
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, by_channel, labelled_results, pixels_of, scanned
@@ -128,37 +130,10 @@ def signal_to_noise(image: Any, *, mask: Any = None, percentile: float = 10) -> 
     """
     if not 0 <= percentile <= 100:
         raise ParameterError(f"percentile: got {percentile!r}; pass a number in 0..100.")
-    parts = Part.MOMENTS | Part.NEIGHBOURS
+    metrics = chosen(function="signal_to_noise")
     options = {"quantiles": (percentile / 100,)}
-    source = scanned(image, parts, "signal_to_noise", mask=mask, **options)
-    names = (
-        "signal", "noise", "snr", "otsu_threshold", "separability", "signal_to_background",
-        "contrast_to_noise", "autocorrelation", "autocorrelation_snr",
-    )  # fmt: skip
-    return by_channel(source, channel_snr, names, q=percentile / 100)
-
-
-def channel_snr(statistics: Statistics, channel: int, q: float = 0.1) -> dict[str, float]:
-    """The variables of `signal_to_noise` for one channel."""
-    values, state = statistics.distribution(channel), statistics.state
-    if state.outside is not None:
-        recipe = intensity.mask_snr(values, state.outside, channel)
-    else:
-        recipe = intensity.recipe_snr(values, q)
-    otsu = intensity.otsu_contrast(values)
-    assert state.neighbours is not None
-    r = intensity.autocorrelation(state.neighbours, channel)
-    return {
-        "signal": recipe.signal,
-        "noise": recipe.noise,
-        "snr": recipe.snr,
-        "otsu_threshold": otsu.threshold,
-        "separability": otsu.separability,
-        "signal_to_background": otsu.signal_to_background,
-        "contrast_to_noise": otsu.contrast_to_noise,
-        "autocorrelation": r,
-        "autocorrelation_snr": intensity.autocorrelation_snr(r),
-    }
+    source = scanned(image, parts_of(metrics), "signal_to_noise", mask=mask, **options)
+    return by_channel(source, metrics, Settings(percentile=percentile / 100))
 
 
 def dynamic_range(image: Any, percentiles: tuple[float, float] = (1, 99)) -> xr.Dataset:
@@ -180,12 +155,10 @@ def dynamic_range(image: Any, percentiles: tuple[float, float] = (1, 99)) -> xr.
         Over ``c``. NaN (and not adequate) for a channel without values.
     """
     low, high = _percentile_pair(percentiles)
+    metrics = chosen(function="dynamic_range")
     options = {"quantiles": (low / 100, high / 100)}
-    source = scanned(image, Part.MOMENTS, "dynamic_range", **options)
-    names = ("range_low", "range_high", "range_utilized", "adequate")
-    return by_channel(
-        source, channel_range, names, flags=("adequate",), low=low / 100, high=high / 100
-    )
+    source = scanned(image, parts_of(metrics), "dynamic_range", **options)
+    return by_channel(source, metrics, Settings(low=low / 100, high=high / 100))
 
 
 def _percentile_pair(percentiles: tuple[float, float]) -> tuple[float, float]:
@@ -198,19 +171,6 @@ def _percentile_pair(percentiles: tuple[float, float]) -> tuple[float, float]:
             f"percentiles: got {percentiles!r}; pass (low, high) with 0 <= low < high <= 100."
         )
     return low, high
-
-
-def channel_range(
-    statistics: Statistics, channel: int, low: float = 0.01, high: float = 0.99
-) -> dict[str, Any]:
-    """The variables of `dynamic_range` for one channel."""
-    bottom, top, utilized, _ = intensity.utilized_range(statistics.distribution(channel), low, high)
-    return {
-        "range_low": bottom,
-        "range_high": top,
-        "range_utilized": utilized,
-        "adequate": bool(utilized > 0.1),
-    }
 
 
 def stained_area(
@@ -272,19 +232,13 @@ def stained_area(
     thresholds = () if fixed is None else tuple(float(v) for v in fixed)
     if labels is not None:
         return _stained_by_label(pixels_of(image, "stained_area by label"), labels, fixed)
-    source = scanned(image, Part.MOMENTS, "stained_area", thresholds=thresholds)
-    count = len(source.channels)
+    metrics = chosen(function="stained_area")
+    source = scanned(image, parts_of(metrics), "stained_area", thresholds=thresholds)
+    count, size = len(source.channels), source.meta.pixel_size
     if fixed is not None:
         check_count(threshold, count)
-    size = source.meta.pixel_size
-    pixel = size["y"] * size["x"] if {"y", "x"} <= set(size) else 1.0
-    found = by_channel(
-        source,
-        channel_stained,
-        ("positive_fraction", "positive_area", "positive_mean", "threshold"),
-        limits=None if fixed is None else tuple(np.broadcast_to(fixed, count).tolist()),
-        pixel=pixel,
-    )
+    limits = None if fixed is None else tuple(np.broadcast_to(fixed, count).tolist())
+    found = by_channel(source, metrics, Settings(thresholds=limits))
     known = {"y", "x"} <= set(size) and source.meta.unit
     found["positive_area"].attrs["units"] = f"{source.meta.unit}^2" if known else "px"
     return found
@@ -322,24 +276,3 @@ def check_count(threshold: Any, count: int) -> None:
             f"threshold: got {np.size(threshold)} numbers for {count} channels; pass one number, "
             "or one a channel."
         )
-
-
-def channel_stained(
-    statistics: Statistics, channel: int, limits: Sequence[float] | None, pixel: float
-) -> dict[str, float]:
-    """The variables of `stained_area` for one channel."""
-    values = statistics.distribution(channel)
-    threshold = values.otsu()[0] if limits is None else limits[channel]
-    if not values.n or math.isnan(threshold):
-        nothing = math.nan
-        return {
-            "positive_fraction": nothing, "positive_area": nothing, "positive_mean": nothing,
-            "threshold": threshold,
-        }  # fmt: skip
-    _, above = values.split(threshold)
-    return {
-        "positive_fraction": above.n / values.n,
-        "positive_area": above.n * pixel,
-        "positive_mean": above.mean,
-        "threshold": threshold,
-    }

@@ -8,11 +8,14 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError, StatisticsError
+from gigaqc.formulas.record import Metric
+from gigaqc.formulas.views import Channel, Settings, Tiles
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.passes import join
@@ -93,28 +96,41 @@ def labelled_results(
 
 
 def by_channel(
-    source: Statistics | LazyStatistics,
-    function: Callable[..., Results],
-    names: Sequence[str],
-    flags: Sequence[str] = (),
-    **arguments: Any,
+    source: Statistics | LazyStatistics, metrics: Sequence[Metric], settings: Settings
 ) -> xr.Dataset:
-    """A Dataset over `c` of what `function(statistics, channel, **arguments)` gives a channel."""
+    """A Dataset over `c` of metrics of a channel."""
     count = len(source.channels)
-    variables = {n: (("c",), (count,), "?" if n in flags else "f8") for n in names}
-    evaluate = partial(_each_channel, function=function, flags=tuple(flags), arguments=arguments)
+    variables = {m.key: (("c",), (count,), m.dtype) for m in metrics}
+    evaluate = partial(channel_results, metrics=tuple(metrics), settings=settings)
     return labelled_results(source, evaluate, variables, {"c": source.channels})
 
 
-def _each_channel(
-    statistics: Statistics, function: Callable, flags: Sequence[str], arguments: dict[str, Any]
+def channel_results(
+    statistics: Statistics, metrics: Sequence[Metric], settings: Settings
 ) -> Results:
-    channels = range(len(statistics.channels))
+    """An array over the channels of each metric; NaN where the scan left out what it needs."""
+    shared: dict[Any, Any] = {}
+    there = [m for m in metrics if not m.needs & ~statistics.meta.parts]
+    found = {m.key: np.full(len(statistics.channels), np.nan) for m in metrics}
+    rows = []
     with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-        rows = [function(statistics, c, **arguments) for c in channels]
-    return {
-        k: np.array([row[k] for row in rows], dtype="?" if k in flags else "f8") for k in rows[0]
-    }
+        for c in range(len(statistics.channels)):
+            channel = Channel(statistics, c, settings, shared)
+            rows.append({m.key: channel.once(m.formula_of) for m in there})
+    return {**found, **{m.key: np.array([r[m.key] for r in rows], m.dtype) for m in there}}
+
+
+def tile_results(
+    statistics: Statistics, metrics: Sequence[Metric], channels: pd.DataFrame | None = None
+) -> Results:
+    """A map of each metric of tiles, in the order of the image's dims."""
+    tiles = Tiles(statistics, channels)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return {
+            m.key: tile_map(tiles.once(m.formula_of), statistics)
+            for m in metrics
+            if not m.needs & ~statistics.meta.parts
+        }
 
 
 def tile_variables(

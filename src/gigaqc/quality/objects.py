@@ -14,23 +14,22 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError, StatisticsError
+from gigaqc.formulas import segmentation
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.segmentation import cells_by_tile
+from gigaqc.formulas.views import Labelled, Sample
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_mask
-from gigaqc.metrics import objects as metrics
-from gigaqc.metrics.intensity import ratio
 from gigaqc.objects import (
     Objects,
     as_labels,
-    centroids,
     check_fit,
     checked_parquet,
     object_pass,
     read_table,
     ring_labels,
-    shapes_of,
     spilling,
     table_of,
-    touches_border,
     write_table,
 )
 from gigaqc.objectsums import Layout, ObjectSums, Rows
@@ -294,121 +293,29 @@ class _Asked:
     tissue: bool
     ring: bool
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that there is something for."""
+        return (
+            *segmentation.METRICS,
+            *(segmentation.WITH_TISSUE if self.tissue else ()),
+            *(segmentation.WITH_IMAGE if self.layout.channels else ()),
+            *(segmentation.WITH_RING if self.ring else ()),
+        )
+
 
 def quality_of(
     objects: Objects | Rows, asked: _Asked, around: Objects | None = None, tissue: Any = None
 ) -> Results:
     """The variables of `segmentation_quality` from its passes."""
     rows = objects.rows() if isinstance(objects, Objects) else objects
-    layout = asked.layout
-    found = summary_of(rows, layout)
-    found["cells"] = cells_by_tile(rows, layout, asked.tile)
-    if layout.channels:
-        found.update(_intensities(rows.values[:, : len(layout.channels)]))
-    if around is not None:
-        found.update(_contrasts(rows, around.rows(), len(layout.channels)))
-    if asked.tissue:
-        found.update(_overlap(rows, int(tissue)))
-    return found
-
-
-def summary_of(rows: Rows, layout: Layout) -> dict[str, Any]:
-    """The scalars that need no image."""
-    n = len(rows)
-    elongated = metrics.fraction_elongated(shapes_of(rows, layout).eccentricity)
-    sizes = metrics.size_summary(rows.counts)
-    pixels = int(np.prod(list(layout.sizes.values())))
-    found: dict[str, Any] = {
-        "n_cells": n,
-        **sizes,
-        "fraction_elongated": elongated,
-        "n_border": int(touches_border(rows, layout).sum()),
-        "labelled_fraction": int(rows.counts.sum()) / pixels,
-        "n_fragmented": np.nan,
-        "n_with_holes": np.nan,
-        "quality": metrics.verdict(n, sizes["area_cv"], elongated),
-    }
-    if layout.planar and n:
-        found["n_fragmented"], found["n_with_holes"] = (rows.pieces > (1, 0)).sum(axis=0).tolist()
-    found["fraction_fragmented"] = found["n_fragmented"] / n if n else np.nan
-    return found
-
-
-def cells_by_tile(rows: Rows, layout: Layout, tile: int) -> np.ndarray:
-    """Objects by the tile of their centroid, (tile_y, tile_x)."""
-    shape = tuple(count_tiles(layout.sizes[d], tile) for d in "yx")
-    at = (centroids(rows)[:, 1:] // tile).astype("i8")
-    return np.bincount(at[:, 0] * shape[1] + at[:, 1], minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def _intensities(values: np.ndarray) -> Results:
-    means = np.where(values[..., 0] > 0, values[..., 1], np.nan)
-    n = np.isfinite(means).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = np.nansum(means, axis=0) / n
-        std = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / n)
-        return {"mean_intensity": mean, "intensity_cv": std / mean}
-
-
-def _contrasts(rows: Rows, around: Rows, channels: int) -> Results:
-    """Of each channel inside the objects against their rings."""
-    inside, n_inside, _ = _pooled(rows.values[:, :channels])
-    outside, n_outside, std = _pooled(around.values)
-    at = np.searchsorted(rows.labels, around.labels)  # each ring has its object
-    own, ring = rows.values[at, :channels], around.values
-    both = (own[..., 0] > 0) & (ring[..., 0] > 0)
-    brighter = (both & (own[..., 1] > ring[..., 1])).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "inside_mean": np.where(n_inside > 0, inside, np.nan),
-            "ring_mean": np.where(n_outside > 0, outside, np.nan),
-            "contrast": np.where(n_inside > 0, (inside - outside) / std, np.nan),
-            "fraction_brighter": brighter / both.sum(axis=0),
-        }
-
-
-def _pooled(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, count and std of all pixels of all objects, a channel."""
-    n = values[..., 0].sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = (values[..., 0] * values[..., 1]).sum(axis=0) / n
-        squares = values[..., 2] + values[..., 0] * (values[..., 1] - mean) ** 2
-        return mean, n, np.sqrt(squares.sum(axis=0) / n)
-
-
-def _overlap(rows: Rows, tissue: int) -> Results:
-    """Of the objects with the tissue, whose mask is the last channel."""
-    share = rows.values[:, -1, 1]
-    inside = float((rows.counts * share).sum())
-    return {
-        "fraction_in_tissue": float((share > 0.5).mean()) if len(rows) else np.nan,
-        "labelled_in_tissue": ratio(inside, float(rows.counts.sum())),
-        "tissue_covered": ratio(inside, float(tissue)),
-    }
-
-
-_COUNTS = ("n_cells", "n_border")
-_SCALARS = (
-    "n_cells",
-    "mean_area",
-    "area_cv",
-    "fraction_very_small",
-    "fraction_very_large",
-    "fraction_elongated",
-    "quality",
-    "median_area",
-    "mad_area",
-    "fraction_outlier_small",
-    "fraction_outlier_large",
-    "n_border",
-    "n_fragmented",
-    "n_with_holes",
-    "fraction_fragmented",
-    "labelled_fraction",
-)
-_TISSUE = ("fraction_in_tissue", "labelled_in_tissue", "tissue_covered")
-_BY_CHANNEL = ("mean_intensity", "intensity_cv")
-_RING = ("inside_mean", "ring_mean", "contrast", "fraction_brighter")
+    labelled = Labelled(
+        rows, asked.layout, None if around is None else around.rows(),
+        None if tissue is None else int(tissue),
+    )  # fmt: skip
+    sample = Sample(objects=labelled)
+    found = {m.key: m.formula_of(sample) for m in asked.metrics}
+    return {**found, "cells": cells_by_tile(rows, asked.layout, asked.tile)}
 
 
 def _dataset(whole: Delayed | Results, asked: _Asked) -> xr.Dataset:
@@ -416,13 +323,11 @@ def _dataset(whole: Delayed | Results, asked: _Asked) -> xr.Dataset:
     layout = asked.layout
     count = len(layout.channels)
     shape = tuple(count_tiles(layout.sizes[d], asked.tile) for d in "yx")
-    types: dict[str, tuple[tuple[str, ...], tuple[int, ...], str]] = {}
-    for name in (*_SCALARS, *(_TISSUE if asked.tissue else ())):
-        dtype = "<U6" if name == "quality" else "i8" if name in _COUNTS else "f8"
-        types[name] = ((), (), dtype)
+    types: dict[str, tuple[tuple[str, ...], tuple[int, ...], str]] = {
+        m.key: (("c",), (count,), m.dtype) if m.scope is Scope.CHANNEL else ((), (), m.dtype)
+        for m in asked.metrics
+    }
     types["cells"] = (("tile_y", "tile_x"), shape, "i8")
-    for name in (*(_BY_CHANNEL if count else ()), *(_RING if asked.ring else ())):
-        types[name] = (("c",), (count,), "f8")
     variables = {
         name: (dims, promised(whole, name, sides, dtype))
         if isinstance(whole, Delayed)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from gigaqc.errors import StatisticsError
-from gigaqc.metrics import focus as focus_metrics
-from gigaqc.quality.labelled import Results, labelled_results, scanned, tile_map, tile_variables
+from gigaqc.formulas.catalogue import chosen, parts_of
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.views import Settings
+from gigaqc.quality.labelled import (
+    Results,
+    channel_results,
+    labelled_results,
+    scanned,
+    tile_results,
+    tile_variables,
+)
 from gigaqc.statistics import Part, Statistics
-
-_FOCUS_TILES = ("variance_of_laplacian", "tenengrad")
-
-
-_SLOPE = ("power_log_log_slope",)
 
 
 def focus(image: Any, tile: int | None = None, spectrum: bool = False) -> xr.Dataset:
@@ -49,37 +53,25 @@ def focus(image: Any, tile: int | None = None, spectrum: bool = False) -> xr.Dat
     One read: edge strips are kept until the neighbouring chunks are there, so chunk borders count
     like any other pixel. Sources: CellProfiler MeasureImageQuality; squidpy.
     """
-    parts = Part.FOCUS | (Part.SPECTRUM if spectrum else Part(0))
+    maps = [
+        m for m in chosen(function="focus", scope=Scope.TILE)
+        if spectrum or not m.needs & Part.SPECTRUM
+    ]  # fmt: skip
+    wholes = chosen(function="focus", scope=Scope.CHANNEL)
+    parts = parts_of([*maps, *wholes])
     source = scanned(image, parts, "focus", tile=512 if tile is None else tile, refine=False)
     if tile is not None and source.meta.tile != tile:
         raise StatisticsError(
             f"tile: got {tile}, but the Statistics were scanned with tiles of {source.meta.tile}; "
             "leave tile out, or scan the image again."
         )
-    variables, coords = tile_variables(source, _FOCUS_TILES + (_SLOPE if spectrum else ()))
+    variables, coords = tile_variables(source, [m.key for m in maps])
     count = len(source.channels)
-    for name in _FOCUS_TILES:
-        variables[f"whole_{name}"] = (("c",), (count,), "f8")
-    attrs = {"tile": source.meta.tile}
-    return labelled_results(source, _focus, variables, coords, attrs)
+    variables |= {m.key: (("c",), (count,), m.dtype) for m in wholes}
+    evaluate = partial(_focus, maps=tuple(maps), wholes=tuple(wholes))
+    return labelled_results(source, evaluate, variables, coords, {"tile": source.meta.tile})
 
 
-def _focus(statistics: Statistics) -> Results:
-    state = statistics.state
-    assert state.focus is not None
-    sums = state.focus.box.values
-    whole = focus_metrics.whole(state.focus)
-    found = {
-        "whole_variance_of_laplacian": focus_metrics.variance_of_laplacian(whole),
-        "whole_tenengrad": focus_metrics.tenengrad(whole),
-    }
-    if statistics.meta.sizes:
-        found["variance_of_laplacian"] = tile_map(
-            focus_metrics.variance_of_laplacian(sums), statistics
-        )
-        found["tenengrad"] = tile_map(focus_metrics.tenengrad(sums), statistics)
-    if state.spectrum is not None:
-        slopes = np.full(sums.shape[1:], np.nan)
-        slopes[state.spectrum.box.window((0, 0, 0, 0))] = state.spectrum.box.values[0]
-        found["power_log_log_slope"] = tile_map(slopes, statistics)
-    return found
+def _focus(statistics: Statistics, maps: tuple[Metric, ...], wholes: tuple[Metric, ...]) -> Results:
+    whole = channel_results(statistics, wholes, Settings())
+    return {**tile_results(statistics, maps), **whole}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,10 @@ import xarray as xr
 from dask.base import tokenize
 
 from gigaqc.errors import ParameterError
+from gigaqc.formulas.catalogue import chosen
+from gigaqc.formulas.record import Metric
+from gigaqc.formulas.views import Sample, Settings
 from gigaqc.image import channel_index, channel_names
-from gigaqc.metrics import tissue as tissue_metrics
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, scalars
 from gigaqc.scanning import scan
@@ -59,21 +62,17 @@ def tissue_integrity(
     index = channel_index(channel_names(labelled), channel)
     statistics = scan(labelled.isel(c=[index]), parts=Part.MOMENTS)
     found = tissue_pass(labelled, index, statistics, channel_in_statistics=0, method=method)
-    evaluate = partial(tissue_scalars, min_coverage=float(min_coverage))
+    settings = Settings(min_coverage=float(min_coverage))
+    metrics = tuple(chosen(function="tissue_integrity"))
+    evaluate = partial(tissue_scalars, metrics=metrics, settings=settings)
     whole = join(f"tissue-metrics-{tokenize(found.key, min_coverage)}", evaluate, found)
-    types = {"coverage": "f8", "n_fragments": "i8", "fragmentation": "f8", "intact": "?"}
     return xr.Dataset(
-        scalars(whole, types), attrs={"channel": channel_names(labelled)[index], "method": method}
+        scalars(whole, {m.key: m.dtype for m in metrics}),
+        attrs={"channel": channel_names(labelled)[index], "method": method},
     )
 
 
-def tissue_scalars(found: TissueMask, min_coverage: float) -> Results:
+def tissue_scalars(found: TissueMask, metrics: Sequence[Metric], settings: Settings) -> Results:
     """The variables of `tissue_integrity` from a tissue pass."""
-    coverage = tissue_metrics.coverage(found.positive, found.valid)
-    fragmentation = tissue_metrics.fragmentation(found.largest, found.counted)
-    return {
-        "coverage": np.float64(coverage),
-        "n_fragments": np.int64(found.n_fragments),
-        "fragmentation": np.float64(fragmentation),
-        "intact": np.bool_(tissue_metrics.intact(coverage, fragmentation, min_coverage)),
-    }
+    sample = Sample(tissue=found, settings=settings)
+    return {m.key: np.dtype(m.dtype).type(m.formula_of(sample)) for m in metrics}

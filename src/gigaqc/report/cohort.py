@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 
 from gigaqc import plot
+from gigaqc.formulas.catalogue import chosen, metric_of
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.status import Status, status_of
 from gigaqc.report import pictures
-from gigaqc.report.glossary import METRICS, Metric, metric
 from gigaqc.report.templating import shell, template
 from gigaqc.report.view import Cell, Choice, Explanation, Link
 from gigaqc.report.words import (
-    Status,
     as_number,
     count_of,
     format_value,
     is_missing,
     name_of,
-    status_of,
     text_of,
 )
 from gigaqc.report.write import write_text
@@ -41,20 +41,14 @@ _ERROR_LENGTH = 300
 _MEDIAN = "median_"
 _SHOWN_AT_ONCE = 6  # pictures
 
-_OWN = (
-    Metric("mean_snr", "Mean SNR", "Mean over the channels of the recipe's SNR.", "higher",
-           primary=True),
-    Metric("min_snr", "Lowest SNR", "Of the channel with the lowest.", "higher", primary=True),
-    Metric("tissue_coverage", "Tissue coverage", "Tissue over all measured pixels.", "",
-           "fraction", primary=True),
-    Metric("n_cells", "Cells", "Objects of the label image.", "", "count", primary=True),
+_COUNTED = (
     Metric("n_artifacts", "Artifacts", "Flags of channels about clipped, hot or dead pixels, and "
-           "stripes.", "lower", "count", primary=True),
-    Metric("n_flags", "Flags", "All numbers that missed their limit.", "lower", "count",
+           "stripes.", better="lower", kind="count", primary=True),
+    Metric("n_flags", "Flags", "All numbers that missed their limit.", better="lower", kind="count",
            primary=True),
 )  # fmt: skip
+"""What is counted of flags."""
 
-_PRIMARY_MEDIANS = ("autocorrelation_snr", "mean", "clipped_fraction", "hot_pixel_fraction")
 _NO_METRIC = {
     "sample", "source", "batch", "order", "status", "pass_qc", "error", "page", "element",
     "results", "n_channels",
@@ -227,8 +221,8 @@ def _kept(statuses: Sequence[Status], most: int) -> list[int]:
 
 def _columns(summary: pd.DataFrame) -> list[_Column]:
     """Numbers that any sample has: those of a sample, then medians over channels, then others."""
-    known = {m.key: _Column(m.key, m) for m in _OWN}
-    for m in METRICS:
+    known = {k: _Column(k, m) for k, m in _of_samples().items() if m.primary}
+    for m in chosen(scope=Scope.CHANNEL, assessed=True):
         known[_MEDIAN + m.key] = _Column(_MEDIAN + m.key, _of_key(_MEDIAN + m.key))
     there = [
         str(name)
@@ -236,7 +230,13 @@ def _columns(summary: pd.DataFrame) -> list[_Column]:
         if str(name) not in _NO_METRIC and _numbers(summary[name]).size
     ]
     ordered = [k for k in known if k in there] + [n for n in there if n not in known]
-    return [known.get(n) or _Column(n, metric(n)) for n in ordered]
+    return [known.get(n) or _Column(n, _of_key(n)) for n in ordered]
+
+
+def _of_samples() -> dict[str, Metric]:
+    """The metrics of a sample by their column in the summary, and what is counted of flags."""
+    found = {m.column or m.key: m for m in chosen(scope=Scope.SAMPLE, assessed=True)}
+    return {**found, **{m.key: m for m in _COUNTED}}
 
 
 def _numbers(column: Any) -> np.ndarray:
@@ -273,7 +273,7 @@ def _sample(row: dict[Any, Any], status: Status, columns: Sequence[_Column]) -> 
         link=Link(name_of(row["sample"]), address(row.get("page"))),
         status=status,
         batch="" if is_missing(row.get("batch")) else name_of(row["batch"]).short,
-        order=_cell(row.get("order"), metric("order"), status),
+        order=_cell(row.get("order"), metric_of("order"), status),
         cells=() if failed else tuple(_cell(row[c.key], c.about, Status.NONE) for c in columns),
         error=text_of(row["error"])[:_ERROR_LENGTH] if failed else "",
     )
@@ -360,24 +360,23 @@ def _outlier_rows(outliers: pd.DataFrame, links: dict[str, Link]) -> list[dict[s
                 "metric": about.label,
                 "value": _cell(row["value"], about, Status.NONE),
                 "median": _cell(row["median"], about, Status.NONE),
-                "z": _cell(row["z"], metric("z"), Status.NONE),
-                "batch_z": _cell(row.get("batch_z"), metric("z"), Status.NONE),
+                "z": _cell(row["z"], metric_of("z"), Status.NONE),
+                "batch_z": _cell(row.get("batch_z"), metric_of("z"), Status.NONE),
             }
         )
     return found
 
 
 def _of_key(key: str) -> Metric:
-    own = {m.key: m for m in _OWN}
+    own = _of_samples()
     if key in own:
         return own[key]
-    base = metric(key.removeprefix(_MEDIAN))
+    base = metric_of(key.removeprefix(_MEDIAN))
     if not key.startswith(_MEDIAN):
         return base
     label = base.label if base.label[:2].isupper() else base.label[0].lower() + base.label[1:]
     what = f"Median over the channels. {base.what}"
-    primary = base.key in _PRIMARY_MEDIANS
-    return Metric(key, f"Median {label}", what, base.better, base.kind, primary)
+    return replace(base, key=key, label=f"Median {label}", what=what)
 
 
 def _drift_rows(drift: pd.DataFrame) -> list[dict[str, Any]]:
@@ -392,8 +391,8 @@ def _drift_rows(drift: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "metric": about.label,
                 "slope": Cell(format_value(slope) + unit, repr(slope), Status.NONE, True),
-                "rho": _cell(row["rho"], metric("rho"), Status.NONE),
-                "p": _cell(row["p"], metric("p"), Status.NONE),
+                "rho": _cell(row["rho"], metric_of("rho"), Status.NONE),
+                "p": _cell(row["p"], metric_of("p"), Status.NONE),
             }
         )
     return found

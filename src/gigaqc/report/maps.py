@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gigaqc import plot
+from gigaqc.formulas.catalogue import chosen
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.status import Status, worst
 from gigaqc.report import pictures
-from gigaqc.report.glossary import Kind
 from gigaqc.report.view import FlagRow
-from gigaqc.report.words import Status, format_value
+from gigaqc.report.words import format_value
 
 _MOST_SIDE, _LEAST_SIDE = 64, 32  # squares of a map along its longer side
 _CHANNELS_AT_FULL_SIZE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A variable of the tiles: its title, what flags are about it, how large maps are reduced."""
-
-    variable: str
-    title: str
-    flagged_by: frozenset[str] = frozenset()
-    kind: Kind = "number"
-    reduce: Callable[..., Any] = np.nanmean
-    only_flagged: bool = False
-
-
-_WANTED = (
-    _Wanted("mean", "Mean"),
-    _Wanted("local_snr", "Local SNR"),
-    _Wanted("variance_of_laplacian", "Sharpness"),
-    _Wanted(
-        "clipped_fraction",
-        "Clipped",
-        frozenset({"clipped_fraction", "recipe_saturation"}),
-        "fraction",
-        np.nanmax,
-    ),
-    _Wanted(
-        "zero_fraction",
-        "Zeros",
-        frozenset({"dead_area_fraction", "recipe_dead_regions"}),
-        "fraction",
-        np.nanmax,
-        only_flagged=True,
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +100,38 @@ def channel_grid(
         return None  # a map of one square shows nothing that the table does not
     maps, same, largest = [], [], {}
     step = max(1, math.ceil(max(tiles) / side))
-    for wanted in _WANTED:
-        status = max(
-            (f.status for f in flags if f.key in wanted.flagged_by),
-            key=lambda s: s.severity,
-            default=Status.NONE,
-        )
-        if wanted.variable not in assessment.tiles.data_vars:
+    for wanted in chosen(scope=Scope.TILE, assessed=True):
+        status = _shown_by(wanted, flags)
+        if wanted.key not in assessment.tiles.data_vars:
             continue
-        if wanted.only_flagged and status is Status.NONE:
+        if not wanted.primary and status is Status.NONE:
             continue
-        _, values = plot.tile_map(assessment.tiles, wanted.variable, position)
-        small, _ = pictures.shrink(values, side, wanted.reduce)
+        _, values = plot.tile_map(assessment.tiles, wanted.key, position)
+        # Where few pixels are bad, a mean over many tiles would hide them.
+        small, _ = pictures.shrink(values, side, np.nanmax if _is_share(wanted) else np.nanmean)
         if np.isnan(small).all():
-            same.append(f"{wanted.title}: not measurable in any tile")
+            same.append(f"{wanted.label}: not measurable in any tile")
             continue
         if np.nanmin(small) == np.nanmax(small):
             everywhere = format_value(float(np.nanmax(small)), wanted.kind)
             where = "every tile" if not np.isnan(small).any() else "every tile that has a value"
-            same.append(f"{wanted.title}: {everywhere} in {where}")
+            same.append(f"{wanted.label}: {everywhere} in {where}")
             continue
         largest[status] = int(np.nanargmax(small))
         maps.append(_heat_map(wanted, small, short, status, step))
     first = max(largest, key=lambda s: s.severity, default=Status.NONE)
     return _grid(assessment, tuple(maps), tuple(same), tiles, step, largest.get(first, 0))
+
+
+def _shown_by(wanted: Metric, flags: Sequence[FlagRow]) -> Status:
+    """The worst verdict that a map of tiles shows the place of."""
+    shown = {m.key for m in chosen(scope=Scope.CHANNEL, assessed=True) if m.map == wanted.key}
+    found = [f.status for f in flags if f.key in shown]
+    return worst(found) if found else Status.NONE
+
+
+def _is_share(wanted: Metric) -> bool:
+    return wanted.kind == "fraction"
 
 
 def _grid(
@@ -176,18 +152,18 @@ def _grid(
     return Grid(maps, same, rows, columns, start, step, tiles, tile, size)
 
 
-def _heat_map(wanted: _Wanted, small: np.ndarray, short: str, status: Status, step: int) -> HeatMap:
+def _heat_map(wanted: Metric, small: np.ndarray, short: str, status: Status, step: int) -> HeatMap:
     low = 0.0 if wanted.kind == "fraction" else float(np.nanmin(small))
     high = float(np.nanmax(small))
     bottom, top = format_value(low, wanted.kind), format_value(high, wanted.kind)
     row, column = (int(i) * step for i in np.unravel_index(np.nanargmax(small), small.shape))
-    marked = status in (Status.WARN, Status.FAIL)
+    marked = status.is_bad
     return HeatMap(
-        title=wanted.title,
+        title=wanted.label,
         picture=pictures.heat_png(small, low, high),
         low=bottom,
         high=top,
-        alt=f"{wanted.title} by tile, channel {short}: from {bottom} to {top}",
+        alt=f"{wanted.label} by tile, channel {short}: from {bottom} to {top}",
         values=values_text(100 * small if wanted.kind == "fraction" else small),
         unit="\u00a0%" if wanted.kind == "fraction" else "",
         status=status,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gigaqc.formulas.catalogue import chosen
+from gigaqc.formulas.record import Metric, Scope, Source
 from gigaqc.report import maps, pictures, sections, view
-from gigaqc.report.glossary import CORRELATION, OBJECTS, TISSUE, Metric
 from gigaqc.report.templating import shell, template
 from gigaqc.report.words import (
     MISSING,
@@ -19,6 +20,9 @@ from gigaqc.report.words import (
 )
 
 _NESTING = 6  # levels of provenance that are shown
+_TOLD_AS_COUNTS = (
+    "fraction_fragmented", "mad_area", "fraction_very_small", "fraction_very_large",
+)  # fmt: skip
 _ENTRIES = 200  # entries of one level that are shown
 _THUMBNAIL_BYTES = 1_600_000  # of a page, which is to stay below 5 million with all its maps
 
@@ -162,22 +166,27 @@ def _objects(assessment: Any) -> _Objects | None:
     if getattr(assessment, "objects", None) is None:
         return None
     found = []
-    for entry in OBJECTS:
+    for entry in _of(Source.LABELS):
         text = format_value(assessment.summary.get(entry.key), entry.kind)
-        if text != MISSING and entry.key != "fraction_fragmented":
+        if text != MISSING and entry.key not in _TOLD_AS_COUNTS:
             found.append(view.Fact(entry.label, text))
     return _Objects(found, maps.object_grid(assessment))
+
+
+def _of(source: Source) -> list[Metric]:
+    """Numbers of a sample that are made from one source."""
+    return [m for m in chosen(scope=Scope.SAMPLE, assessed=True) if m.source is source]
 
 
 def _explained(assessment: Any, shown: list[Metric]) -> list[Metric]:
     """The numbers that the page explains: columns, and what the sample and pairs are judged by."""
     summary = assessment.summary if assessment.summary is not None else {}
     found = [*shown]
-    found += [m for m in TISSUE if format_value(summary.get(m.key)) != MISSING]
+    found += [m for m in _of(Source.TISSUE) if format_value(summary.get(m.key)) != MISSING]
     if getattr(assessment, "objects", None) is not None:
-        found += OBJECTS
+        found += _of(Source.LABELS)
     if assessment.correlation is not None and assessment.correlation.sizes["c"] > 1:
-        found.append(CORRELATION)
+        found += chosen(scope=Scope.PAIR, assessed=True)
     return found
 
 

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gigaqc.report.words import Status, count_of
+from gigaqc.formulas.status import Status
+from gigaqc.report.words import count_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gigaqc.formulas.catalogue import chosen, metric_of
+from gigaqc.formulas.record import Metric, Scope, Source
+from gigaqc.formulas.status import Status, status_of
 from gigaqc.plot import printable
-from gigaqc.report.glossary import METRICS, SUMMARY_LABELS, Metric, cure_of, metric, without_cure
 from gigaqc.report.words import (
     MISSING,
     Name,
-    Status,
     as_number,
     count_of,
     format_value,
     is_missing,
     name_of,
-    status_of,
     text_of,
 )
+from gigaqc.rules import Flag
 
 _REASONS_SHOWN = 6
 _NAMES_SHOWN = 8
@@ -158,10 +159,8 @@ def channel_statuses(assessment: Any) -> dict[str, Status]:
     if "status" in table.columns:
         found = {str(n): status_of(s) for n, s in zip(table.index, table["status"], strict=True)}
     for flag in _flags(assessment):
-        own = status_of(flag["status"])
-        name = str(flag["name"])
-        if found.get(name) is Status.NONE:
-            found[name] = own
+        if found.get(flag.name) is Status.NONE:
+            found[flag.name] = flag.status
     return found
 
 
@@ -170,11 +169,10 @@ def verdict(assessment: Any) -> Verdict:
     status = status_of(assessment.status)
     if status is Status.NONE:
         status = Status.PASS if assessment.passed else Status.FAIL
-    grouped: dict[tuple[Status, str], list[dict[str, Any]]] = {}
+    grouped: dict[tuple[Status, str], list[Flag]] = {}
     for flag in _flags(assessment):
-        own = status_of(flag["status"])
-        if own in (Status.WARN, Status.FAIL):
-            grouped.setdefault((own, str(flag["metric"])), []).append(flag)
+        if flag.status.is_bad:
+            grouped.setdefault((flag.status, flag.metric), []).append(flag)
     ordered = sorted(grouped, key=lambda k: (-k[0].severity, -len(grouped[k])))
     known = links(assessment)
     reasons = tuple(_reason(k[0], k[1], grouped[k], known) for k in ordered[:_REASONS_SHOWN])
@@ -200,38 +198,34 @@ def _headline(assessment: Any, status: Status) -> tuple[str, str]:
     return "Do not use this image as it is", f"{tally}The reasons below say what to do."
 
 
-def _reason(
-    status: Status, key: str, flags: Sequence[Mapping[str, Any]], known: Mapping[str, Link]
-) -> Reason:
-    named = list(dict.fromkeys(str(f["name"]) for f in flags if not is_missing(f["name"])))
-    named = [
-        n for n in named if n in known or len(flags) > 1 or str(flags[0]["scope"]) not in _WHOLE
-    ]
+def _reason(status: Status, key: str, flags: Sequence[Flag], known: Mapping[str, Link]) -> Reason:
+    named = list(dict.fromkeys(f.name for f in flags if f.name))
+    named = [n for n in named if n in known or len(flags) > 1 or flags[0].scope not in _WHOLE]
     shown = tuple(known.get(n, Link(name_of(n), "")) for n in named[:_NAMES_SHOWN])
-    texts = [t for f in flags if (t := _found(key, f))]
+    texts = [t for f in flags if (t := _found(f))]
     text = texts[0] if texts else ""
     if len(set(texts)) > 1:
         text = f"For example: {text}"
-    cure = cure_of(key) if any(_says_cure(key, f) for f in flags) else ""
     more = max(0, len(named) - _NAMES_SHOWN)
-    return Reason(status, metric(key).label, text, cure, _measured(key, flags), shown, more)
+    measured = _measured(key, flags)
+    return Reason(status, metric_of(key).label, text, flags[0].cure, measured, shown, more)
 
 
-def _found(key: str, flag: Mapping[str, Any]) -> str:
-    reason = flag.get("reason")
-    return "" if is_missing(reason) else without_cure(key, str(reason))
+def _found(flag: Flag) -> str:
+    """What a flag says was found, with what else there is to know."""
+    note = f"{flag.note}." if flag.note and flag.found else ""
+    return text_of(" ".join(filter(None, (note, flag.found))))
 
 
-def _says_cure(key: str, flag: Mapping[str, Any]) -> bool:
-    return bool(cure_of(key)) and str(flag.get("reason")).endswith(cure_of(key))
-
-
-def _measured(key: str, flags: Sequence[Mapping[str, Any]]) -> str:
+def _measured(key: str, flags: Sequence[Flag]) -> str:
     """The values and the limits that flags were held against, as ranges."""
-    kind = metric(key).kind
+    kind = metric_of(key).kind
     parts = []
-    for word, column in (("measured", "value"), ("limit", "limit")):
-        numbers = [n for f in flags if not np.isnan(n := as_number(f[column]))]
+    for word, values in (
+        ("measured", [f.value for f in flags]),
+        ("limit", [f.limit for f in flags]),
+    ):
+        numbers = [n for n in values if not np.isnan(n)]
         if not numbers:
             return ""
         ends = dict.fromkeys(format_value(n, kind) for n in (min(numbers), max(numbers)))
@@ -239,12 +233,11 @@ def _measured(key: str, flags: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _flags(assessment: Any) -> list[dict[str, Any]]:
-    columns = ("scope", "name", "metric", "value", "limit", "status", "reason")
+def _flags(assessment: Any) -> list[Flag]:
     table = assessment.flags
     if table is None or len(table) == 0:
         return []
-    return table.reindex(columns=list(columns)).to_dict("records")
+    return [Flag.of(row) for row in table.to_dict("records")]
 
 
 def flag_rows(assessment: Any) -> tuple[list[FlagRow], list[FlagRow]]:
@@ -252,25 +245,24 @@ def flag_rows(assessment: Any) -> tuple[list[FlagRow], list[FlagRow]]:
     known = links(assessment)
     rows = []
     for flag in _flags(assessment):
-        entry = metric(flag["metric"])
-        name = "" if is_missing(flag["name"]) else str(flag["name"])
+        entry = metric_of(flag.metric)
+        name = Name("", "") if not flag.name else name_of(flag.name)
         rows.append(
             FlagRow(
                 key=entry.key,
-                status=status_of(flag["status"]),
-                scope="" if is_missing(flag["scope"]) else text_of(flag["scope"]),
-                link=known.get(name, Link(name_of(name) if name else Name("", ""), "")),
+                status=flag.status,
+                scope=text_of(flag.scope),
+                link=known.get(flag.name, Link(name, "")),
                 metric=entry.label,
-                value=format_value(flag["value"], entry.kind),
-                measured=not is_missing(flag["value"]),
-                limit=format_value(flag["limit"], entry.kind),
-                text=_found(entry.key, flag),
-                cure=cure_of(entry.key) if _says_cure(entry.key, flag) else "",
+                value=format_value(flag.value, entry.kind),
+                measured=not is_missing(flag.value),
+                limit=format_value(flag.limit, entry.kind),
+                text=_found(flag),
+                cure=flag.cure,
             )
         )
     rows.sort(key=lambda r: -r.status.severity)
-    raised = [r for r in rows if r.status in (Status.WARN, Status.FAIL)]
-    return raised, [r for r in rows if r.status not in (Status.WARN, Status.FAIL)]
+    return [r for r in rows if r.status.is_bad], [r for r in rows if not r.status.is_bad]
 
 
 def flag_groups(rows: Sequence[FlagRow]) -> list[FlagGroup]:
@@ -283,7 +275,7 @@ def flag_groups(rows: Sequence[FlagRow]) -> list[FlagGroup]:
 
 def choices(statuses: Sequence[Status]) -> list[Choice]:
     """Buttons above the table of channels; those that would show all or nothing are left out."""
-    flagged = sum(s in (Status.WARN, Status.FAIL) for s in statuses)
+    flagged = sum(s.is_bad for s in statuses)
     failed = sum(s is Status.FAIL for s in statuses)
     severe = f"{Status.WARN.severity} {Status.FAIL.severity}"
     found = [Choice("All", len(statuses), "")]
@@ -295,21 +287,17 @@ def choices(statuses: Sequence[Status]) -> list[Choice]:
 
 
 def columns(assessment: Any) -> list[Metric]:
-    """The columns of the channel table: the known ones in their order, then the others."""
-    present = [str(c) for c in assessment.channels.columns if str(c) != "status"]
-    known = [m for m in METRICS if m.key in present]
-    keys = {m.key for m in known}
-    return known + [metric(c) for c in present if c not in keys]
+    """The columns of the channel table: those that are always shown, then the others."""
+    found = [metric_of(c) for c in assessment.channels.columns if str(c) != "status"]
+    return sorted(found, key=lambda m: not m.primary)
 
 
 def rows(assessment: Any, shown: Sequence[Metric]) -> list[Row]:
     """The channel table, row by row."""
     judged: dict[tuple[str, str], Status] = {}
     for flag in _flags(assessment):
-        key = (str(flag["name"]), str(flag["metric"]))
-        own = status_of(flag["status"])
-        if own.severity > judged.get(key, Status.NONE).severity:
-            judged[key] = own
+        key = (flag.name, flag.metric)
+        judged[key] = max(flag.status, judged.get(key, Status.NONE), key=lambda s: s.severity)
     own_status = channel_statuses(assessment)
     found: list[Row] = []
     for name, link in links(assessment).items():
@@ -336,7 +324,9 @@ def facts(assessment: Any) -> list[Fact]:
     """The numbers beside the verdict; those that are missing are left out."""
     summary = assessment.summary if assessment.summary is not None else pd.Series(dtype=object)
     found = [Fact("Channels", format_value(len(assessment.channels), "count"))]
-    for key, (label, kind) in SUMMARY_LABELS.items():
+    told = [(m.key, m.label, m.kind) for m in chosen(scope=Scope.SAMPLE, assessed=True)
+            if m.primary or m.source is Source.TISSUE]  # fmt: skip
+    for key, label, kind in (*told, ("tissue_channel", "Tissue channel", "text")):
         value = summary.get(key)
         text = printable(format_value(value, kind), _FACT_LENGTH)
         if text != MISSING and not np.isinf(as_number(value)):
@@ -348,14 +338,11 @@ def explanations(assessment: Any, shown: Sequence[Metric]) -> list[Explanation]:
     """How each shown number is computed, with the limits that the flags name."""
     limits: dict[str, dict[str, None]] = {}
     for flag in _flags(assessment):
-        key = str(flag["metric"])
-        text = format_value(flag["limit"], metric(key).kind)
+        text = format_value(flag.limit, metric_of(flag.metric).kind)
         if text != MISSING:
-            limits.setdefault(key, {})[text] = None
+            limits.setdefault(flag.metric, {})[text] = None
     return [
-        Explanation(m, ", ".join(list(limits.get(m.key, {}))[:4]), cure_of(m.key))
-        for m in shown
-        if m.what
+        Explanation(m, ", ".join(list(limits.get(m.key, {}))[:4]), m.cure) for m in shown if m.what
     ]
 
 

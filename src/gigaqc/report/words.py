@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
+from gigaqc.formulas.record import Kind
 from gigaqc.plot import printable
-from gigaqc.report.glossary import Kind
 
 MISSING = "\N{EN DASH}"
 _NAME_LENGTH = 80
 _TEXT_LENGTH = 600
-
-
-class Status(StrEnum):
-    """A verdict, with what a reader is told besides the colour."""
-
-    PASS = "PASS"
-    WARN = "WARN"
-    FAIL = "FAIL"
-    NONE = "NONE"
-    ERROR = "ERROR"
-
-    @property
-    def sign(self) -> str:
-        """A character that tells the verdicts apart without colour."""
-        signs = {"PASS": "\u2713", "WARN": "!", "FAIL": "\u2715", "NONE": "?", "ERROR": "\u2298"}
-        return signs[self.value]
-
-    @property
-    def word(self) -> str:
-        """The verdict as it is written on the page."""
-        return {
-            "PASS": "Pass", "WARN": "Warning", "FAIL": "Fail", "NONE": "Not judged",
-            "ERROR": "Not measured",
-        }[self.value]  # fmt: skip
-
-    @property
-    def severity(self) -> int:
-        """Larger is worse; what was not judged counts as less than a pass."""
-        return ("NONE", "PASS", "WARN", "FAIL", "ERROR").index(self.value)
-
-
-def status_of(value: Any) -> Status:
-    """The status that a cell of a table holds; anything else is `Status.NONE`.
-
-    Parameters
-    ----------
-    value
-        ``"PASS"``, ``"WARN"`` or ``"FAIL"``, or whatever stands there.
-    """
-    text = str(value).upper()
-    return Status(text) if text in Status.__members__ else Status.NONE
 
 
 @dataclass(frozen=True, slots=True)

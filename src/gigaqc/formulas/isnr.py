@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gigaqc.distribution import Distribution
-from gigaqc.metrics.intensity import ratio
-from gigaqc.metrics.mixture import Cells, Mixture, fit
+from gigaqc.formulas.intensity import ratio
+from gigaqc.formulas.mixture import Cells, Mixture, fit
 
 RICIAN = math.sqrt(2 - math.pi / 2)
 """Standard deviation of a Rayleigh distribution over that of the Gaussian noise that makes it."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigaqc.metrics.intensity import ratio
+from gigaqc.formulas.intensity import ratio
+from gigaqc.objectsums import Layout, Rows
 
 MAD_SIGMAS = 1.4826
 """Standard deviations of a normal distribution to a median absolute deviation."""
+
+PLACES = ("z", "y", "x")
 
 OUTLIER_SIGMAS = 3.0
 ELONGATED = 0.9
@@ -74,6 +77,26 @@ def _planar(yy: np.ndarray, xx: np.ndarray, yx: np.ndarray) -> Shapes:
         0.5 * np.arctan2(2.0 * yx, yy - xx),
     )
     return Shapes(4.0 * np.sqrt(larger), 4.0 * np.sqrt(smaller), eccentricity, orientation)
+
+
+def centroids(rows: Rows) -> np.ndarray:
+    """Mean z, y, x of each object, (n, 3), in pixels; the first pixel is 0."""
+    return rows.box[:, :3] + rows.sums[:, :3] / rows.counts[:, None]
+
+
+def touches_border(rows: Rows, layout: Layout) -> np.ndarray:
+    """Which objects reach a side of the image; along axes of a single pixel none do."""
+    touching = np.zeros(len(rows), bool)
+    for d, dim in enumerate(PLACES):
+        if layout.sizes.get(dim, 1) > 1:
+            touching |= (rows.box[:, d] == 0) | (rows.box[:, 3 + d] == layout.sizes[dim])
+    return touching
+
+
+def shapes_of(rows: Rows, layout: Layout) -> Shapes:
+    """Axes, eccentricity and orientation, in pixels."""
+    central = covariance(rows.counts, rows.sums, np.ones(3))
+    return shapes(central, planar=layout.planar)
 
 
 def size_summary(area: np.ndarray) -> dict[str, float]:

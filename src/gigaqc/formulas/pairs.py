@@ -7,8 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from gigaqc.formulas.record import Metric, Scope, above
 from gigaqc.kernels import by_label as columns
 from gigaqc.states import CoMoments
+from gigaqc.statistics import Part, Statistics
 
 
 def correlation_matrix(moments: CoMoments) -> np.ndarray:
@@ -56,3 +58,31 @@ def unexpected_pairs(
     ]
     table = pd.DataFrame(rows, columns=["channel_1", "channel_2", "correlation"])
     return table.sort_values("correlation", ascending=False, ignore_index=True, kind="stable")
+
+
+def correlations(statistics: Statistics) -> np.ndarray:
+    """Pearson's r of each pair of channels."""
+    assert statistics.state.comoments is not None
+    return correlation_matrix(statistics.state.comoments)
+
+
+METRICS = (
+    Metric(
+        "correlation",
+        "Correlation",
+        "Pearson's correlation of two channels over all pixels. Above 0.7 a pair is outlined in "
+        "the matrix; beyond the limit it is flagged.",
+        formula="covariance / (std x std), over the pixels that are valid in both",
+        compute=correlations,
+        function="channel_correlation",
+        needs=Part.COMOMENTS,
+        range="-1..1",
+        scope=Scope.PAIR,
+        exact="1e-9",
+        origin="IMC recipe",
+        meaning="two channels show nearly the same image",
+        cure="Check for spillover or bleed-through, or name the pair as expected.",
+        limits={"robust": above(0.95, None)},
+    ),
+)
+"""What pairs of channels are judged by."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gigaqc.distribution import Distribution, KeyHistogram
-from gigaqc.metrics.artifacts import response_sigma
+from gigaqc.formulas.artifacts import response_sigma
 from gigaqc.states import Counts
 
 RECIPE_QUANTILES = (0.01, 0.1, 0.5, 0.99, 0.999)

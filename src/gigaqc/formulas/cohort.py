@@ -9,63 +9,70 @@ from functools import lru_cache
 
 import numpy as np
 
+from gigaqc.formulas.catalogue import chosen
+from gigaqc.formulas.record import Scope
+
 SCALE = 1.4826
 """MAD times this is the standard deviation of a normal distribution."""
 
 LEAST = 3
 """Samples below which nothing is compared."""
 
-CHANNEL_METRICS = (
-    "snr", "autocorrelation_snr", "signal_to_background", "contrast_to_noise", "separability",
-    "clipped_fraction", "hot_pixel_fraction", "dead_area_fraction", "row_striping",
-    "column_striping", "range_utilized", "whole_variance_of_laplacian", "whole_tenengrad", "mean",
-    "std", "zero_fraction",
-)  # fmt: skip
-"""Metrics of a channel that are compared, and whose median over channels is in the summary."""
 
-ARTIFACTS = (
-    "clipped_fraction", "hot_pixel_fraction", "dead_area_fraction", "row_striping",
-    "column_striping", "recipe_saturation", "recipe_hot_pixels", "recipe_dead_regions",
-    "recipe_striping",
-)  # fmt: skip
-"""Metrics whose flags are counted in ``n_artifacts``."""
+def compared_of_channels() -> list[str]:
+    """Metrics of a channel that are compared, and whose median over channels is in the summary."""
+    return [m.key for m in chosen(scope=Scope.CHANNEL, assessed=True) if m.compared]
 
-OF_SAMPLE = {
-    "mean_snr": "mean_snr", "min_snr": "min_snr", "tissue_coverage": "coverage",
-    "n_fragments": "n_fragments", "fragmentation": "fragmentation", "n_channels": "n_channels",
-    "n_cells": "n_cells", "mean_area": "mean_area", "median_area": "median_area",
-    "area_cv": "area_cv", "fraction_elongated": "fraction_elongated",
-    "fraction_fragmented": "fraction_fragmented", "labelled_fraction": "labelled_fraction",
-}  # fmt: skip
-"""Numbers of a sample: column of the summary, and what `Assessment.summary` calls it."""
 
-MEDIANS = {f"median_{metric}": metric for metric in CHANNEL_METRICS}
-"""Medians over the channels of a sample: column of the summary, and the metric."""
+def artifacts() -> set[str]:
+    """Metrics whose flags are counted in ``n_artifacts``."""
+    return {m.key for m in chosen(scope=Scope.CHANNEL, assessed=True) if m.artifact}
 
-SUMMARY_COLUMNS = (
-    "sample", "status", "pass_qc", "mean_snr", "min_snr", "tissue_coverage", "n_cells",
-    "n_artifacts", "n_flags", "error", "batch", "order", "source", "element", "results", "page",
-    *(name for name in OF_SAMPLE if name not in (
-        "mean_snr", "min_snr", "tissue_coverage", "n_cells",
-    )),
-    *MEDIANS,
-)  # fmt: skip
-"""Columns of a cohort's summary, in order.
 
-``results`` is the name of a sample's files without their suffix, ``page`` that of its page; both
-are empty where a sample failed, ``page`` also where none was asked for.
-"""
+def of_sample() -> dict[str, str]:
+    """Numbers of a sample: column of the summary, and what `Assessment.summary` calls it."""
+    known = chosen(scope=Scope.SAMPLE, assessed=True)
+    return {m.column or m.key: m.key for m in known if m.compared or m.column}
 
-COMPARED = (*(name for name in OF_SAMPLE if name != "n_channels"), *MEDIANS)
-"""Columns of the summary that are compared."""
+
+def medians() -> dict[str, str]:
+    """Medians over the channels of a sample: column of the summary, and the metric."""
+    return {f"median_{key}": key for key in compared_of_channels()}
+
+
+def summary_columns() -> list[str]:
+    """Columns of a cohort's summary, in order.
+
+    ``results`` is the name of a sample's files without their suffix, ``page`` that of its page;
+    both are empty where a sample failed, ``page`` also where none was asked for.
+    """
+    first = [
+        "sample", "status", "pass_qc", "mean_snr", "min_snr", "tissue_coverage", "n_cells",
+        "n_artifacts", "n_flags", "error", "batch", "order", "source", "element", "results", "page",
+    ]  # fmt: skip
+    return [*first, *(name for name in of_sample() if name not in first), *medians()]
+
+
+def compared_of_samples() -> list[str]:
+    """Columns of the summary that are compared."""
+    known = chosen(scope=Scope.SAMPLE, assessed=True)
+    return [*(m.column or m.key for m in known if m.compared), *medians()]
+
 
 TEXT_COLUMNS = (
     "sample", "status", "error", "batch", "source", "element", "results", "page", "channel",
 )  # fmt: skip
-INTEGER_COLUMNS = (
-    "n_cells", "n_artifacts", "n_flags", "n_fragments", "n_channels", "n_valid", "n_excluded",
-)  # fmt: skip
-BOOLEAN_COLUMNS = ("pass_qc", "adequate")
+
+
+def integer_columns() -> set[str]:
+    """Columns of a cohort's tables that count."""
+    counts = {m.column or m.key for m in chosen(assessed=True) if m.kind == "count"}
+    return counts | {"n_artifacts", "n_flags"}
+
+
+def boolean_columns() -> set[str]:
+    """Columns of a cohort's tables that say yes or no."""
+    return {"pass_qc"} | {m.key for m in chosen(assessed=True) if m.kind == "flag"}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from sklearn.mixture import BayesianGaussianMixture
 from strategies import repeatable
 
 from gigaqc.distribution import Distribution
-from gigaqc.metrics import mixture
-from gigaqc.metrics.mixture import Cells, Mixture, fit
+from gigaqc.formulas import mixture
+from gigaqc.formulas.mixture import Cells, Mixture, fit
 
 
 def cells_of(values: np.ndarray) -> Cells:

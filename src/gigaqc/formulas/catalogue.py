@@ -1,0 +1,238 @@
+"""The catalogue: every metric that gigaqc knows, in the order in which tables show them.
+
+A record stands beside its formula, in a module of this folder, and is listed here by its module.
+One can be added at run time too (`add_metric`): it is then in tables, pages, rules, cohorts and
+JSON as all others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from gigaqc.errors import ParameterError
+from gigaqc.formulas import (
+    defects,
+    focus,
+    moments,
+    pairs,
+    range,
+    sample,
+    segmentation,
+    series,
+    signal,
+    tissue,
+)
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.statistics import Part
+
+_OURS = (
+    *moments.COUNTS, *signal.METRICS, *range.METRICS, *defects.METRICS, *focus.METRICS,
+    *moments.METRICS, *range.STAINED,
+    *moments.TILES, *signal.TILES, *defects.TILES, *focus.TILES,
+    *tissue.METRICS, *segmentation.METRICS, *segmentation.WITH_TISSUE, *segmentation.WITH_IMAGE,
+    *segmentation.WITH_RING, *segmentation.TILES, *sample.METRICS, *pairs.METRICS, *series.METRICS,
+)  # fmt: skip
+
+RULE_SETS = ("robust", "recipe")
+"""Names of the sets of limits that come along."""
+
+_added: list[Metric] = []
+
+
+def metrics_known() -> tuple[Metric, ...]:
+    """All metrics, those that were added last."""
+    return (*_OURS, *_added)
+
+
+def chosen(
+    *, scope: Scope | None = None, function: str | None = None, assessed: bool | None = None
+) -> list[Metric]:
+    """The metrics of a scope, of a public function, and those that tables of `assess` have."""
+    return [
+        m
+        for m in metrics_known()
+        if (scope is None or m.scope is scope)
+        and (function is None or m.function == function)
+        and (assessed is None or m.assessed is assessed)
+    ]
+
+
+def parts_of(metrics: Iterable[Metric]) -> Part:
+    """What a scan must observe for these metrics."""
+    needed = Part(0)
+    for metric in metrics:
+        needed |= metric.needs
+    return needed
+
+
+@lru_cache(maxsize=1)
+def judged() -> Mapping[str, Metric]:
+    """What rules may name: the metrics of channels, samples and pairs that `assess` has, by key."""
+    scopes = (Scope.CHANNEL, Scope.SAMPLE, Scope.PAIR)
+    return {m.key: m for m in metrics_known() if m.assessed and m.scope in scopes}
+
+
+def metric_of(key: object, scope: Scope | None = None) -> Metric:
+    """The record of a column; one that nobody described is made from its name.
+
+    Parameters
+    ----------
+    key
+        The column's name.
+    scope
+        Of what; a number of a channel, sample or pair unless said.
+    """
+    name = str(key)
+    if scope is None and name in (known := judged()):
+        return known[name]
+    for metric in metrics_known():
+        if metric.key == name and scope in (None, metric.scope):
+            return metric
+    return Metric(name, name.replace("_", " ").strip().capitalize() or name, "")
+
+
+# ---- metrics of one's own ------------------------------------------------------------------------
+
+
+def add_metric(metric: Metric) -> None:
+    """Add a metric of your own to the catalogue of this process.
+
+    Its column is in the tables of every later `gq.assess`, its limits in the rule sets that it
+    names, its label on the pages, its median in the summaries of cohorts if it is ``compared``.
+
+    Parameters
+    ----------
+    metric
+        ``compute`` gets a `Channel` (scope ``channel``), `Tiles` (``tile``) or a `Sample`
+        (``sample``) of `gigaqc.formulas.views`, and returns a number of states that a scan
+        observes anyway.
+
+    Raises
+    ------
+    ParameterError
+        Something that is no `Metric`, a key that is taken or is no name, or no ``compute``.
+
+    Notes
+    -----
+    Of this process: workers of a cluster that judge whole samples get it with their task, so its
+    functions must be picklable.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> def variation(channel):
+    ...     values = channel.values
+    ...     return values.std / values.mean if values.n else float("nan")
+    >>> gq.add_metric(gq.Metric("variation", "Variation", "Std over mean.", compute=variation))
+    >>> image = np.array([[[1, 3], [1, 3]]], dtype="u2")
+    >>> verdict = gq.assess(image, progress=False, tissue=False)
+    >>> float(verdict.channels["variation"].iloc[0])
+    0.5
+    >>> gq.remove_metric("variation")
+    """
+    if not isinstance(metric, Metric):
+        raise ParameterError(f"metric: got {type(metric).__name__}; pass a gq.Metric.")
+    if not metric.key.isidentifier():
+        raise ParameterError(f"metric: key {metric.key!r} is no name; use letters and _.")
+    taken = {m.key for m in chosen(scope=metric.scope, assessed=True)} | {"status"}
+    if metric.key in taken or (metric.scope is not Scope.TILE and metric.key in judged()):
+        raise ParameterError(
+            f"metric: there is a {metric.scope} metric {metric.key!r} already; choose another key."
+        )
+    if metric.compute is None or metric.scope not in (Scope.CHANNEL, Scope.SAMPLE, Scope.TILE):
+        raise ParameterError(
+            f"metric: {metric.key!r} needs compute=, and the scope channel, sample or tile."
+        )
+    take_over((*_added, metric))
+
+
+def remove_metric(key: str) -> None:
+    """Take a metric that was added out again.
+
+    Raises
+    ------
+    ParameterError
+        None of this key was added.
+    """
+    found = [m for m in _added if m.key == key]
+    if not found:
+        own = ", ".join(m.key for m in _added) or "none"
+        raise ParameterError(f"key: no metric {key!r} was added; there are {own}.")
+    take_over(m for m in _added if m.key != key)
+
+
+def added() -> tuple[Metric, ...]:
+    """The metrics that were added in this process."""
+    return tuple(_added)
+
+
+def take_over(metrics: Iterable[Metric]) -> None:
+    """Know these metrics beside our own, and no others: what another process had added."""
+    _added[:] = list(metrics)
+    judged.cache_clear()
+
+
+# ---- as tables -----------------------------------------------------------------------------------
+
+
+def metrics() -> pd.DataFrame:
+    """Every number that gigaqc tells, one row a metric.
+
+    Returns
+    -------
+    DataFrame
+        ``key`` (column or variable), ``label``, ``scope`` (``channel``, ``tile``, ``sample``,
+        ``pair`` or ``pixel``), ``function`` that gives it (empty where only `assess` does),
+        ``formula``, ``unit``, ``range``, ``better`` (which way is good), ``exact`` (to which
+        error), ``reads`` of a chunk (of other types than integers to 16 bits in brackets),
+        ``needs`` (parts of a scan), ``source`` (where the formula comes from), and the limits of
+        each rule set: ``robust``, ``recipe``, such as ``"> 0.0001, > 0.01"`` for WARN and FAIL;
+        empty where it is not judged. `what` explains it, `meaning` and `cure` tell what to do
+        beyond its limit.
+
+    Examples
+    --------
+    >>> import gigaqc as gq
+    >>> table = gq.metrics().set_index("key")
+    >>> table.loc["clipped_fraction", ["scope", "better", "robust"]].tolist()
+    ['channel', 'lower', '> 0.0001, > 0.01']
+    """
+    return pd.DataFrame([_row(metric) for metric in metrics_known()])
+
+
+def _row(metric: Metric) -> dict[str, Any]:
+    return {
+        "key": metric.key,
+        "label": metric.label,
+        "scope": str(metric.scope),
+        "function": metric.function,
+        "formula": metric.formula,
+        "unit": metric.unit,
+        "range": metric.range,
+        "better": metric.better,
+        "exact": metric.exact,
+        "reads": metric.reads,
+        "needs": ", ".join(str(p.name).lower() for p in metric.needs),
+        "source": metric.origin,
+        **{name: limits_in_words(metric, name) for name in RULE_SETS},
+        "what": metric.what,
+        "meaning": metric.meaning,
+        "cure": metric.cure,
+    }
+
+
+def limits_in_words(metric: Metric, rules: str) -> str:
+    """The limits of a metric in a rule set: WARN, then FAIL."""
+    bounds = metric.limits.get(rules)
+    if bounds is None:
+        return ""
+    sign = {"above": ">", "below": "<="}[bounds.side]
+    named = [(bounds.warn, "WARN"), (bounds.fail, "FAIL")]
+    given = [(f"{sign} {limit:g}", word) for limit, word in named if limit is not None]
+    if len(given) == 2:
+        return ", ".join(text for text, _ in given)
+    return " ".join(f"{text} {word}" for text, word in given)

@@ -1,0 +1,156 @@
+"""Sharpness of tiles and of the whole, from sums of responses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.views import Channel, Tiles
+from gigaqc.states import Focus
+from gigaqc.statistics import Part, Statistics
+
+
+def variance_of_laplacian(sums: np.ndarray) -> np.ndarray:
+    """Population variance of the Laplacian from (count, sum, squares, ...) on the first axis."""
+    n, total, squares = sums[:3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(n > 0, np.maximum(squares / n - (total / n) ** 2, 0.0), np.nan)
+
+
+def tenengrad(sums: np.ndarray) -> np.ndarray:
+    """Mean squared Sobel gradient."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sums[0] > 0, sums[3] / sums[0], np.nan)
+
+
+def whole(focus: Focus) -> np.ndarray:
+    """Sums over all tiles, (4, C)."""
+    return focus.box.values.sum(axis=(2, 3, 4, 5))
+
+
+def _whole_laplacian(statistics: Statistics) -> np.ndarray:
+    assert statistics.state.focus is not None
+    return variance_of_laplacian(whole(statistics.state.focus))
+
+
+def _whole_gradient(statistics: Statistics) -> np.ndarray:
+    assert statistics.state.focus is not None
+    return tenengrad(whole(statistics.state.focus))
+
+
+def whole_laplacian(channel: Channel) -> float:
+    """Variance of the Laplacian over the whole channel."""
+    return float(channel.of_all(_whole_laplacian))
+
+
+def whole_gradient(channel: Channel) -> float:
+    """Mean squared gradient over the whole channel."""
+    return float(channel.of_all(_whole_gradient))
+
+
+def tile_laplacian(tiles: Tiles) -> np.ndarray:
+    """Variance of the Laplacian in each tile."""
+    assert tiles.state.focus is not None
+    return variance_of_laplacian(tiles.state.focus.box.values)
+
+
+def tile_gradient(tiles: Tiles) -> np.ndarray:
+    """Mean squared gradient in each tile."""
+    assert tiles.state.focus is not None
+    return tenengrad(tiles.state.focus.box.values)
+
+
+def tile_slope(tiles: Tiles) -> np.ndarray:
+    """Slope of the power spectrum of each full tile."""
+    assert tiles.state.focus is not None and tiles.state.spectrum is not None
+    box = tiles.state.spectrum.box
+    slopes = np.full(tiles.state.focus.box.values.shape[1:], np.nan)
+    slopes[box.window((0, 0, 0, 0))] = box.values[0]
+    return slopes
+
+
+_LAPLACIAN = "variance of x * (0 1 0, 1 -4 1, 0 1 0)"
+_GRADIENT = "mean of gx^2 + gy^2, Sobel (1 2 1)"
+_SOURCE = "CellProfiler, squidpy"
+
+METRICS = (
+    Metric(
+        "whole_variance_of_laplacian",
+        "Sharpness (Laplacian)",
+        "Variance of the Laplacian: fine detail. Compare only images of the same stain and "
+        "exposure; noise raises it.",
+        formula=_LAPLACIAN,
+        compute=whole_laplacian,
+        function="focus",
+        needs=Part.FOCUS,
+        unit="DN^2",
+        range="0..",
+        better="higher",
+        exact="1e-9",
+        origin=_SOURCE,
+        compared=True,
+    ),
+    Metric(
+        "whole_tenengrad",
+        "Sharpness (gradient)",
+        "Mean squared Sobel gradient: edges. Compare as above.",
+        formula=_GRADIENT,
+        compute=whole_gradient,
+        function="focus",
+        needs=Part.FOCUS,
+        unit="DN^2",
+        range="0..",
+        better="higher",
+        exact="1e-9",
+        origin=_SOURCE,
+        compared=True,
+    ),
+)
+
+TILES = (
+    Metric(
+        "variance_of_laplacian",
+        "Sharpness",
+        "Variance of the Laplacian in the tile.",
+        formula=_LAPLACIAN,
+        compute=tile_laplacian,
+        function="focus",
+        needs=Part.FOCUS,
+        unit="DN^2",
+        range="0..",
+        better="higher",
+        scope=Scope.TILE,
+        exact="1e-9",
+        origin=_SOURCE,
+        primary=True,
+    ),
+    Metric(
+        "tenengrad",
+        "Gradient",
+        "Mean squared Sobel gradient in the tile.",
+        formula=_GRADIENT,
+        compute=tile_gradient,
+        function="focus",
+        needs=Part.FOCUS,
+        unit="DN^2",
+        range="0..",
+        better="higher",
+        scope=Scope.TILE,
+        exact="1e-9",
+        origin=_SOURCE,
+    ),
+    Metric(
+        "power_log_log_slope",
+        "Spectral slope",
+        "How fast the power spectrum of a full tile falls: the steeper, the more blurred.",
+        formula="slope of log mean power over log radial frequency, from 1/tile to 0.5 cycles/px",
+        compute=tile_slope,
+        function="focus",
+        needs=Part.FOCUS | Part.SPECTRUM,
+        better="higher",
+        scope=Scope.TILE,
+        exact="1e-9",
+        origin=_SOURCE,
+        assessed=False,
+    ),
+)

@@ -1,0 +1,238 @@
+"""Signal against noise: of a channel, and of its tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gigaqc.formulas.intensity import (
+    Contrast,
+    SignalNoise,
+    autocorrelation,
+    autocorrelation_snr,
+    mask_snr,
+    mean_and_std,
+    otsu_contrast,
+    recipe_snr,
+)
+from gigaqc.formulas.record import Limit, Metric, Pick, Scope, below
+from gigaqc.formulas.status import Status
+from gigaqc.formulas.views import Channel, Tiles
+from gigaqc.statistics import Part
+
+
+def recipe_of(channel: Channel) -> SignalNoise:
+    """The recipe's signal and noise: by a mask, where there is one, else by a percentile."""
+    outside = channel.state.outside
+    if outside is not None:
+        return mask_snr(channel.values, outside, channel.index)
+    return recipe_snr(channel.values, channel.settings.percentile)
+
+
+def otsu_of(channel: Channel) -> Contrast:
+    """Otsu's classes of a channel."""
+    return otsu_contrast(channel.values)
+
+
+def neighbour_correlation(channel: Channel) -> float:
+    """Mean correlation of a pixel with its right and its lower neighbour."""
+    assert channel.state.neighbours is not None
+    return autocorrelation(channel.state.neighbours, channel.index)
+
+
+def structure_snr(channel: Channel) -> float:
+    """r/(1 - r) of the correlation of neighbours."""
+    return autocorrelation_snr(channel.once(neighbour_correlation))
+
+
+def above_noise(limit: Limit, row: Mapping[Any, Any], planes: int) -> Limit:
+    """Of n pixels of pure noise, r scatters by about 1/sqrt(2 n); four of these are chance."""
+    r = min(_NOISE_SIGMAS / math.sqrt(max(2.0 * row["n_valid"], 1.0)), 0.99)
+    return limit.raised(at_least=r / (1.0 - r))
+
+
+def tile_snr(tiles: Tiles) -> np.ndarray:
+    """Mean of each tile over the noise of its channel."""
+    return tiles.once(tile_moments)[0] / tiles.of_channel("noise")
+
+
+def tile_local_snr(tiles: Tiles) -> np.ndarray:
+    """Mean of each tile over its own standard deviation."""
+    mean, std = tiles.once(tile_moments)
+    return mean / std
+
+
+def tile_moments(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each tile."""
+    assert tiles.state.tiles is not None
+    n, total, squares, _ = tiles.state.tiles.box.values
+    return mean_and_std(n, total, squares, tiles.shift)
+
+
+_NOISE_SIGMAS = 4.0
+_RECIPE = "IMC recipe"
+_OTSU = "Otsu 1979"
+_FRANK = "Frank and Al-Ali 1975"
+
+METRICS = (
+    Metric(
+        "autocorrelation_snr",
+        "Structure SNR",
+        "Signal against noise, from how alike neighbouring pixels are: r / (1 - r), r the mean "
+        "correlation of a pixel with its right and lower neighbour. 0 for pure noise.",
+        formula="r / (1 - r), r = autocorrelation",
+        compute=structure_snr,
+        function="signal_to_noise",
+        needs=Part.NEIGHBOURS,
+        range="-0.5..inf",
+        better="higher",
+        exact="1e-9",
+        origin=_FRANK,
+        meaning="neighbouring pixels hardly resemble each other: this looks like noise, not "
+        "structure",
+        cure="Leave the channel out of the analysis, or stain, expose or denoise again.",
+        limits={"robust": below(0.2, 0.05, Status.FAIL)},
+        floor=above_noise,
+        primary=True,
+        compared=True,
+    ),
+    Metric(
+        "snr",
+        "SNR (recipe)",
+        "Mean of the pixels above the channel's threshold percentile, over the standard deviation "
+        "of the rest. Bright noise scores well here too: read it beside the structure SNR.",
+        formula="signal / noise",
+        compute=Pick(recipe_of, "snr"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        range="0..inf",
+        better="higher",
+        exact="1e-9",
+        origin=_RECIPE,
+        meaning="bright pixels stand out too little from the spread of the dark ones",
+        cure="Leave the channel out of the analysis, or stain or expose again.",
+        limits={"recipe": below(3.0, 1.5, Status.FAIL)},
+        primary=True,
+        compared=True,
+    ),
+    Metric(
+        "separability",
+        "Separability",
+        "How clearly the values fall into background and foreground: variance between Otsu's two "
+        "classes over the total variance. 0.64 for structureless noise, 1 for two clean levels.",
+        formula="between-class variance / total variance, at Otsu's threshold",
+        compute=Pick(otsu_of, "separability"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        range="0..1",
+        better="higher",
+        exact="1e-9",
+        origin=_OTSU,
+        primary=True,
+        compared=True,
+    ),
+    Metric(
+        "contrast_to_noise",
+        "Contrast to noise",
+        "Foreground mean less background mean, over the background's standard deviation (classes "
+        "by Otsu's threshold).",
+        formula="(mean above - mean below) / std below, at Otsu's threshold",
+        compute=Pick(otsu_of, "contrast_to_noise"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        range="0..inf",
+        better="higher",
+        exact="1e-9",
+        primary=True,
+        compared=True,
+    ),
+    Metric(
+        "signal",
+        "Signal",
+        "Mean of the pixels counted as signal by the recipe's SNR.",
+        formula="mean of x inside the mask; without one, of x > its percentile",
+        compute=Pick(recipe_of, "signal"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        unit="DN",
+        exact="1e-9",
+        origin=_RECIPE,
+    ),
+    Metric(
+        "noise",
+        "Noise",
+        "Standard deviation of the pixels the recipe's SNR counts as noise.",
+        formula="std of x outside the mask; without one, of x <= its percentile",
+        compute=Pick(recipe_of, "noise"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        unit="DN",
+        range="0..",
+        exact="1e-9",
+        origin=_RECIPE,
+    ),
+    Metric(
+        "signal_to_background",
+        "Signal to background",
+        "Foreground mean over background mean (classes by Otsu's threshold).",
+        formula="mean above / mean below, at Otsu's threshold",
+        compute=Pick(otsu_of, "signal_to_background"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        better="higher",
+        exact="1e-9",
+        compared=True,
+    ),
+    Metric(
+        "otsu_threshold",
+        "Otsu threshold",
+        "The value that best splits the histogram in two.",
+        formula="t of the largest between-class variance; foreground is x > t",
+        compute=Pick(otsu_of, "threshold"),
+        function="signal_to_noise",
+        needs=Part.MOMENTS,
+        unit="DN",
+        origin=_OTSU,
+    ),
+    Metric(
+        "autocorrelation",
+        "Neighbour correlation",
+        "Mean Pearson correlation of a pixel with its right and lower neighbour.",
+        formula="mean of Pearson's r of (x, right neighbour) and of (x, lower neighbour)",
+        compute=neighbour_correlation,
+        function="signal_to_noise",
+        needs=Part.NEIGHBOURS,
+        range="-1..1",
+        better="higher",
+        exact="1e-9",
+    ),
+)
+
+TILES = (
+    Metric(
+        "snr",
+        "SNR",
+        "Mean of the tile over the noise of its channel.",
+        formula="mean of the tile / noise of the channel",
+        compute=tile_snr,
+        needs=Part.MOMENTS,
+        better="higher",
+        scope=Scope.TILE,
+        exact="1e-9",
+    ),
+    Metric(
+        "local_snr",
+        "Local SNR",
+        "Mean of the tile over its own standard deviation.",
+        formula="mean / std of the tile",
+        compute=tile_local_snr,
+        needs=Part.MOMENTS,
+        better="higher",
+        scope=Scope.TILE,
+        exact="1e-9",
+        primary=True,
+    ),
+)
