@@ -54,6 +54,6 @@ docs: $(VENV)/.installed-test
 	@echo "Open docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) build dist gigaqc-demo docs/_build docs/api docs/cli.md docs/notebooks \
+	rm -rf $(VENV) build dist gigaqc-demo docs/_build docs/api docs/metrics/tables docs/cli.md docs/notebooks \
 	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

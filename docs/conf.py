@@ -45,7 +45,9 @@ extensions = [
     "generated",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_ext", "_templates", "scverse", "**.ipynb_checkpoints"]
+exclude_patterns = [
+    "_build", "_ext", "_templates", "metrics/tables", "scverse", "**.ipynb_checkpoints",
+]  # fmt: skip
 suppress_warnings = ["config.cache"]  # functions in numpydoc's settings are not pickled
 
 # Pages: MyST markdown, executed where a page says so.

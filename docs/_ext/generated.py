@@ -1,4 +1,4 @@
-"""Pages that are made from the code at each build: the reference, the command line, notebooks.
+"""Pages that are made from the code at each build: reference, tables of metrics, command line.
 
 They are written before Sphinx looks for sources, and only when they change, so that a second build
 is quick.
@@ -27,6 +27,7 @@ _ROOMS = {
     "planning": "One read: statistics",
     "io": "Reading and writing",
     "quality": "Metrics",
+    "formulas": "Metrics",
     "noise": "Noise",
     "regions": "Regions",
     "transforms": "Transforms",
@@ -118,6 +119,36 @@ def command_line() -> str:
     return "\n".join(lines)
 
 
+def metric_tables() -> dict[str, str]:
+    """A table of the catalogue for each public function, and one of all metrics by scope."""
+    table = gq.metrics()
+    pages = {
+        f"metrics/tables/{function}.md": _markdown(rows)
+        for function, rows in table.groupby("function")
+        if function
+    }
+    parts = []
+    for scope, rows in table.groupby("scope", sort=False):
+        parts += [f"## Of a {scope}", "", _markdown(rows)]
+    return {**pages, "metrics/tables/all.md": "\n".join(parts)}
+
+
+_SHOWN = {
+    "formula": "formula", "unit": "unit", "range": "range", "better": "better", "nan": "NaN when",
+    "robust": "robust", "recipe": "recipe",
+}  # fmt: skip
+
+
+def _markdown(rows: Any) -> str:
+    """Columns in which something stands; keys with what they are."""
+    shown = {k: title for k, title in _SHOWN.items() if (rows[k] != "").any()}
+    lines = ["| metric | " + " | ".join(shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
+    for row in rows.to_dict("records"):
+        cells = [str(row[k]).replace("|", "\\|") or "\N{EN DASH}" for k in shown]
+        lines.append(f"| `{row['key']}`: {row['label']} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
 def _title(notebook: Path) -> str:
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for line in "".join(cell["source"]).splitlines():
@@ -151,14 +182,14 @@ def notebooks(source: Path, target: Path, executed: bool) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
 
 def _generate(app: Sphinx, config: Any) -> None:
     here = Path(app.srcdir)
-    for name, text in reference().items():
+    for name, text in {**reference(), **metric_tables()}.items():
         _write(here / name, text)
     _write(here / "cli.md", command_line())
     executed = not config.nb_execution_excludepatterns

@@ -187,7 +187,8 @@ def metrics() -> pd.DataFrame:
     DataFrame
         ``key`` (column or variable), ``label``, ``scope`` (``channel``, ``tile``, ``sample``,
         ``pair`` or ``pixel``), ``function`` that gives it (empty where only `assess` does),
-        ``formula``, ``unit``, ``range``, ``better`` (which way is good), ``exact`` (to which
+        ``formula``, ``unit``, ``range``, ``better`` (which way is good), ``nan`` (when
+        there is no value), ``exact`` (to which
         error), ``reads`` of a chunk (of other types than integers to 16 bits in brackets),
         ``needs`` (parts of a scan), ``source`` (where the formula comes from), and the limits of
         each rule set: ``robust``, ``recipe``, such as ``"> 0.0001, > 0.01"`` for WARN and FAIL;
@@ -214,6 +215,7 @@ def _row(metric: Metric) -> dict[str, Any]:
         "unit": metric.unit,
         "range": metric.range,
         "better": metric.better,
+        "nan": metric.nan,
         "exact": metric.exact,
         "reads": metric.reads,
         "needs": ", ".join(str(p.name).lower() for p in metric.needs),

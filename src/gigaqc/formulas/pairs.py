@@ -73,6 +73,7 @@ METRICS = (
         "Pearson's correlation of two channels over all pixels. Above 0.7 a pair is outlined in "
         "the matrix; beyond the limit it is flagged.",
         formula="covariance / (std x std), over the pixels that are valid in both",
+        nan="a channel is constant or empty",
         compute=correlations,
         function="channel_correlation",
         needs=Part.COMOMENTS,

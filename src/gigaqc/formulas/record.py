@@ -135,6 +135,8 @@ class Metric:
         The public function that has it as a variable; empty where only `gq.assess` has.
     needs
         Which parts of a scan it is a function of.
+    nan
+        When it has no value.
     unit, range
         As text; empty where there is none.
     better
@@ -181,6 +183,7 @@ class Metric:
     compute: Callable[[Any], Any] | None = None
     function: str = ""
     needs: Part = NOTHING
+    nan: str = ""
     unit: str = ""
     range: str = ""
     better: Better = ""

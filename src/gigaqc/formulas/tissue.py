@@ -77,6 +77,7 @@ METRICS = (
         "Tissue over all measured pixels: what is brighter than a threshold in the blurred tissue "
         "channel.",
         formula="tissue pixels / valid pixels",
+        nan="no valid pixel",
         compute=Of(coverage_of),
         range="0..1",
         kind="fraction",
