@@ -21,6 +21,7 @@ LEVELS = {
     "grid": 0.5,
     "machine": 0.5,
     "representation": 0.5,
+    "naming": 0.5,
     "packing": 0.5,
     "rechunking": 0.5,
     "settling": 0.6,
@@ -157,6 +158,25 @@ def test_only_backend_imports_cupy():
         if target.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")
     }
     assert users <= {"backend"}
+
+
+def test_only_naming_makes_tokens():
+    """Elsewhere a name would leave out what its author did not think of."""
+    users = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom | ast.Attribute | ast.Name)
+        for word in _words(node)
+        if word in ("tokenize", "normalize_token")
+    }
+    assert users == {"naming"}
+
+
+def _words(node):
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    return [node.attr if isinstance(node, ast.Attribute) else node.id]
 
 
 def test_the_library_does_not_import_its_testing_kit():

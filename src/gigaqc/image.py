@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, ParameterError
+from gigaqc.naming import named
 from gigaqc.polygons import is_polygons, polygon_mask
 from gigaqc.rechunking import by_tasks, rechunked
 
@@ -386,5 +387,6 @@ def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataAr
     chunks = {d: image.chunksizes[d] for d in order}
     labelled = labelled.drop_vars(list(labelled.coords))
     if not isinstance(labelled.data, da.Array):
-        return labelled.chunk(chunks)
+        # Not xarray's token: dask's of a square in memory is that of its transpose too.
+        return labelled.chunk(chunks, token=named("mask", labelled.data))
     return rechunked(_by_tasks(labelled), chunks)

@@ -15,7 +15,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask._task_spec import Alias, GraphNode, Task, TaskRef
-from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
@@ -24,6 +23,7 @@ from gigaqc.backend import empty_beside
 from gigaqc.grid import strip_width
 from gigaqc.halos import Block, Reach, channels_of, edges_of, mapped, reaches, right_edge
 from gigaqc.machine import check_room, in_words
+from gigaqc.naming import named
 from gigaqc.passes import owned, persisted, promise
 from gigaqc.settling import hold_back, nothing, refs_to
 from gigaqc.taking import count_users, own_reads
@@ -75,8 +75,7 @@ def map_image(
     """
     dtype = result_dtype(image.dtype) if dtype is None else np.dtype(dtype)
     after = tuple(a for a in arguments if isinstance(a, Delayed))
-    given = [a.key if isinstance(a, Delayed) else a for a in arguments]
-    name = f"{name}-{tokenize(image.data.name, function, given, depth, channels, dtype.str)}"
+    name = named(name, image, function, arguments, depth, channels, dtype, on_device)
     table, source = owned(image.data, name, after)
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
@@ -116,8 +115,7 @@ def reduce_image(
     ``merge``.
     """
     after = tuple(a for a in arguments if isinstance(a, Delayed))
-    given = [a.key if isinstance(a, Delayed) else a for a in arguments]
-    name = f"{name}-{tokenize(image.data.name, function, given, depth)}"
+    name = named(name, image, function, arguments, depth, on_device)
     table, source = owned(image.data, name, after)
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)

@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
 from gigaqc.machine import check_room, in_words
+from gigaqc.naming import named
 from gigaqc.observe import SMALLEST_SIDE, Place
 from gigaqc.packing import Packed
 from gigaqc.reading import Arrays, Reads, asks_ahead
@@ -71,9 +73,11 @@ class Pass:
 
     With `guard` chunks of the image that cannot be read are no error: `observe` then gets masked
     arrays, and the result is `Checked`.
+
+    `kind` is what its tasks are called, before a token of all fields.
     """
 
-    name: str
+    kind: str
     image: xr.DataArray
     mask: xr.DataArray | None
     observe: Callable
@@ -84,6 +88,11 @@ class Pass:
     after: tuple[Delayed, ...] = ()
     guard: bool = False
     on_device: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        """What its tasks are called: another one for a pass that differs in any field."""
+        return named(self.kind, self)
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
@@ -158,8 +167,9 @@ class Pass:
         return list(table.ravel())
 
 
-def join(name: str, function: Callable, *arguments: Any) -> Delayed:
-    """One task on values and on what other graphs give."""
+def join(kind: str, function: Callable, *arguments: Any) -> Delayed:
+    """One task on values and on what other graphs give, named by the function and all of them."""
+    name = named(kind, function, *arguments)
     needed = [a for a in arguments if isinstance(a, Delayed)]
     refs = [TaskRef(a.key) if isinstance(a, Delayed) else a for a in arguments]
     return promise(name, {name: Task(name, function, *refs)}, needed)

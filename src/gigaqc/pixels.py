@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.backend import on_host
@@ -80,8 +79,7 @@ class Extremes:
 
 def extremes_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed:
     """Smallest and largest finite value of each channel, as `Extremes`, in one read (lazy)."""
-    name = f"extremes-{_token(image, mask)}"
-    return Pass(name, image, mask, _extremes, on_device=True).build()
+    return Pass("extremes", image, mask, _extremes, on_device=True).build()
 
 
 def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Place) -> Extremes:
@@ -124,7 +122,7 @@ def sides_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
     The same that a scan makes in its first read, without what else that looks at.
     """
     arguments = (np.dtype(image.dtype),)
-    return Pass(f"sides-{_token(image, mask)}", image, mask, _sides, arguments).build()
+    return Pass("sides", image, mask, _sides, arguments).build()
 
 
 def _sides(
@@ -179,10 +177,9 @@ def histogram_pass(
         int64 (C, bins): as `numpy.histogram` of the finite values as float64, the last edge
         inclusive.
     """
-    name = f"histogram-{_token(image, mask, edges)}"
     after = _promised(edges)
-    counted = Pass(name, image, mask, _count, (edges,), after=after, on_device=True).build()
-    return join(f"{name}-counts", _counts_of, counted)
+    counted = Pass("histogram", image, mask, _count, (edges,), after=after, on_device=True).build()
+    return join("counts", _counts_of, counted)
 
 
 def joint_histogram_pass(
@@ -201,11 +198,10 @@ def joint_histogram_pass(
     """
     pair = image.isel(c=[ix, iy])
     edges = (edges_x, edges_y)
-    name = f"joint-histogram-{_token(pair, None, *edges)}"
     counted = Pass(
-        name, pair, None, _count_pairs, edges, after=_promised(*edges), on_device=True
+        "joint-histogram", pair, None, _count_pairs, edges, after=_promised(*edges), on_device=True
     ).build()
-    return join(f"{name}-counts", _counts_of, counted)
+    return join("counts", _counts_of, counted)
 
 
 def manders_pass(
@@ -219,13 +215,10 @@ def manders_pass(
         `MandersSums`, in float64, over the pixels that are finite in both.
     """
     pair = image.isel(c=[ix, iy])
-    name = f"manders-{_token(pair, None, thresholds)}"
     after = _promised(thresholds)
-    return Pass(name, pair, None, _sum_pairs, (thresholds,), after=after, on_device=True).build()
-
-
-def _token(image: xr.DataArray, mask: xr.DataArray | None, *arguments: Any) -> str:
-    return tokenize(image.data.name, None if mask is None else mask.data.name, *arguments)
+    return Pass(
+        "manders", pair, None, _sum_pairs, (thresholds,), after=after, on_device=True
+    ).build()
 
 
 def _promised(*arguments: Any) -> tuple[Delayed, ...]:

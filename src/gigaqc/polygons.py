@@ -15,10 +15,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask._task_spec import DataNode, Task, TaskRef
-from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from gigaqc.errors import ImageError, MaskError, MissingDependencyError
+from gigaqc.naming import named
 
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7  # shapely's numbers of its types
 _POINT = 0
@@ -206,7 +206,7 @@ def polygon_mask(value: Any, image: xr.DataArray, argument: str = "mask") -> xr.
     y, x = Axis.of(image, "y"), Axis.of(image, "x")
     outlines = Outlines.of(geometries_of(value, image, argument), y, x)
     chunks = (image.chunksizes["y"], image.chunksizes["x"])
-    name = f"polygons-{tokenize(outlines.edges, outlines.starts, chunks)}"
+    name = named("polygons", outlines, chunks)
     table = f"{name}-outlines"
     graph: dict[Any, Any] = {table: DataNode(table, outlines)}
     tops, lefts = (np.cumsum([0, *sizes[:-1]]) for sizes in chunks)

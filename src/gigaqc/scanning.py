@@ -12,7 +12,7 @@ import dask.base
 import dask.threaded
 import numpy as np
 import xarray as xr
-from dask.base import DaskMethodsMixin, tokenize
+from dask.base import DaskMethodsMixin
 from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
@@ -256,35 +256,28 @@ class _Scan:
     def build(self) -> LazyStatistics:
         """The graph of all passes."""
         meta, request = self.meta(), self.request
-        token = tokenize(
-            self.image.data.name, None if self.mask is None else self.mask.data.name, request,
-            self.asked, self.nonzero_quantiles, self.thresholds, self.refine, meta.channels,
-            self.guard,
-            None if self.labels is None else self.labels.data.name,
-        )  # fmt: skip
         labels, sums = self.labels, None
         if labels is None:
             first = Pass(
-                f"scan-{token}", self.image, self.mask, *self._functions(), guard=self.guard,
-                on_device=True,
-            )  # fmt: skip
+                "scan", self.image, self.mask, *self._functions(), guard=self.guard, on_device=True
+            )
         else:
             wanted = objects.Request.of(labels, self.image)
             first = Pass(
-                f"scan-{token}", self.image, _beside(labels, self.mask, self.image),
+                "scan", self.image, _beside(labels, self.mask, self.image),
                 _ObserveBoth(self.guard), (request, wanted), _join_both, guard=self.guard,
             )  # fmt: skip
         found, unreadable = first.build(), None
         if self.guard:
-            unreadable = join(f"unreadable-{token}", unreadable_of, found)
-            found = join(f"found-{token}", value_of, found)
-        state = found if labels is None else join(f"state-{token}", _first_of, found)
+            unreadable = join("unreadable", unreadable_of, found)
+            found = join("found", value_of, found)
+        state = found if labels is None else join("state", _first_of, found)
         if labels is not None:
             layout = Layout.of(labels, self.image)
-            sums = join(f"object-sums-{token}", _objects_of, found, layout)
+            sums = join("object-sums", _objects_of, found, layout)
         if self.twice:
-            state = self._second_pass(token, state, unreadable)
-        whole = join(f"statistics-{token}", Statistics, meta, state, sums, unreadable)
+            state = self._second_pass(state, unreadable)
+        whole = join("statistics", Statistics, meta, state, sums, unreadable)
         return LazyStatistics(whole, meta)
 
     def _functions(self) -> tuple[Callable, tuple[Request], Callable, Callable]:
@@ -294,19 +287,19 @@ class _Scan:
             return readable[0], (self.request,), readable[1], _state_of
         return observing.observe, (self.request,), observing.join_partials, _state_of
 
-    def _second_pass(self, token: str, state: Delayed, unreadable: Delayed | None) -> Delayed:
+    def _second_pass(self, state: Delayed, unreadable: Delayed | None) -> Delayed:
         request = self.request
         asked = (self.asked, self.nonzero_quantiles, self.thresholds)
-        planned = join(f"second-{token}", plan_second, state, *asked, request)
+        planned = join("second", plan_second, state, *asked, request)
         observe = observing.observe_readable_again if self.guard else observing.observe_again
         again = Pass(
-            f"again-{token}", self.image, self.mask, observe,
+            "again", self.image, self.mask, observe,
             (replace(request, parts=request.parts & Part.RESPONSE), planned),
             observing.join_again, after=(planned,), guard=self.guard, on_device=True,
         ).build()  # fmt: skip
         if unreadable is not None:
-            again = join(f"agreed-{token}", agreed, again, unreadable)
-        return join(f"refined-{token}", with_second, state, again)
+            again = join("agreed", agreed, again, unreadable)
+        return join("refined", with_second, state, again)
 
 
 def _state_of(partial: Partial) -> State:

@@ -18,7 +18,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask._task_spec import GraphNode, Task, TaskRef
-from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
@@ -26,6 +25,7 @@ from dask.typing import Key
 from gigaqc.backend import empty_beside, local, to_host
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
+from gigaqc.naming import named
 from gigaqc.passes import GROUP_VALUES, owned, persisted
 from gigaqc.taking import Source, add_needed, count_users, own_reads
 
@@ -59,7 +59,7 @@ class TimeStates:
         self, function: Callable, *arguments: Any, name: str, dtype: str = "f8"
     ) -> xr.DataArray:
         """The lazy map whose pixels are ``function(state, *arguments)``, an array (pixels,)."""
-        name = f"{name}-{tokenize(self.name, function, arguments)}"
+        name = named(name, self.name, function, arguments, dtype)
         nodes: dict[Key, GraphNode] = {
             (name, *index): Task((name, *index), _mapped, function, TaskRef(key), *arguments)
             for index, key in np.ndenumerate(self.keys)
@@ -74,7 +74,7 @@ class TimeStates:
 
         `plane` numbers it in the dims before y and x.
         """
-        root = f"gathered-{tokenize(self.name, function, plane, arguments)}"
+        root = named("gathered", self.name, function, plane, arguments)
         blocks, inside = [], []
         for number, sizes in zip(plane, self.image.chunks or (), strict=False):
             starts = np.cumsum([0, *sizes])
@@ -100,7 +100,7 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     ``merge(other)`` gives the state of both where the other's frames follow. Frames on a device are
     given there; maps are in the memory of the host.
     """
-    name = f"{name}-{tokenize(image.data.name, empty, arguments)}"
+    name = named(name, image, empty, arguments)
     runs, times = plan_places(image)
     reads = Reads(image, name)
     pieces = {

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from dask._task_spec import GraphNode, Task, TaskRef
-from dask.base import tokenize
 from dask.typing import Key
 from dask.utils import parse_bytes
 
@@ -33,6 +32,7 @@ from gigaqc.machine import (
     memory_of_a_process,
     threads_of_a_process,
 )
+from gigaqc.naming import named
 from gigaqc.passes import GROUP_VALUES
 from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
@@ -187,7 +187,8 @@ def with_all_frames(
     the state of the block.
     """
     logger.info("%s: %s", name, plan.route.value)
-    name = f"{name}-{tokenize(image.data.name, function, arguments, plan.route, plan.chunks)}"
+    # How much memory there is now, and where frames are laid down, changes no task.
+    name = named(name, image, function, arguments, plan.route, plan.runs, plan.slabs, plan.times)
     work = _Work(function, arguments, image.sizes["t"])
     keys: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
     nodes: dict[Key, GraphNode] = {}

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.backend import on_host, to_host
@@ -104,11 +103,8 @@ def tissue_pass(
     if mask is not None and "c" in mask.dims:
         mask = mask.isel(c=only)
     threshold = _threshold(statistics, channel_in_statistics, method)
-    token = tokenize(
-        image.data.name, None if mask is None else mask.data.name, method, threshold, guard
-    )
-    found = _build(f"tissue-{token}", image, mask, threshold, method, guard=guard)
-    return join(f"tissue-agreed-{token}", _agreed, found, _promised(statistics)) if guard else found
+    found = _build(image, mask, threshold, method, guard=guard)
+    return join("tissue-agreed", _agreed, found, _promised(statistics)) if guard else found
 
 
 def _agreed(found: Checked, statistics: Statistics) -> Any:
@@ -130,8 +126,7 @@ def mask_pass(tissue: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
         whole, _ = xr.broadcast(tissue, mask)
         tissue = whole.transpose(*(d for d in DIMS if d in whole.dims))
         tissue = rechunked(tissue, mask.chunksizes)
-    token = tokenize(tissue.data.name, None if mask is None else mask.data.name)
-    return _build(f"tissue-{token}", tissue, mask, 0.5, "median")
+    return _build(tissue, mask, 0.5, "median")
 
 
 def _one_channel(mask: xr.DataArray) -> xr.DataArray:
@@ -150,8 +145,7 @@ def _threshold(
     if isinstance(statistics, Statistics):
         return threshold_of(statistics, channel, method)
     promised = _promised(statistics)
-    name = f"threshold-{tokenize(promised.key, channel, method)}"
-    return join(name, threshold_of, promised, channel, method)
+    return join("threshold", threshold_of, promised, channel, method)
 
 
 def _promised(statistics: Any) -> Any:
@@ -160,7 +154,6 @@ def _promised(statistics: Any) -> Any:
 
 
 def _build(
-    name: str,
     image: xr.DataArray,
     mask: xr.DataArray | None,
     threshold: Delayed | float,
@@ -171,7 +164,7 @@ def _build(
     """The graph: read (and blur), label, join rectangles, add planes."""
     observe = _label_above if method == "median" else _begin_blur
     return Pass(
-        name, image, mask, WithNan(observe) if guard else observe, (threshold,),
+        "tissue", image, mask, WithNan(observe) if guard else observe, (threshold,),
         seam=_join, finish=_areas, smallest=2 * REACH + 1,
         after=(threshold,) if isinstance(threshold, Delayed) else (), guard=guard,
         on_device=method == "median",

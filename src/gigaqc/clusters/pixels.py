@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import dask.base
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.clusters.blocks import Rule, Sums, observe_sample, observe_sums, sorted_values
@@ -296,22 +295,15 @@ class _Task:
         sizes = tuple(image.sizes.get(d, 1) for d in "tzyx")
         salt = (self.seed << 20) + k
         arguments = (self.fraction, salt, sizes, self.positive)
-        name = f"pixels-{_token(image, mask, arguments)}"
-        return Pass(name, image, mask, observe_sample, arguments, on_device=True).build()
+        return Pass("pixels", image, mask, observe_sample, arguments, on_device=True).build()
 
     def sums(self, rule: Rule) -> Sums:
         """Of all pixels of all images, by label."""
         added = [
-            Pass(
-                f"profile-{_token(i, m, rule)}", i, m, observe_sums, (rule,), on_device=True
-            ).build()
+            Pass("profile", i, m, observe_sums, (rule,), on_device=True).build()
             for i, m in zip(self.images, self.masks, strict=True)
         ]
         total, *others = dask.base.compute(*added)
         for other in others:
             total = total.merge(other)
         return total
-
-
-def _token(image: xr.DataArray, mask: xr.DataArray | None, arguments: Any) -> str:
-    return tokenize(image.data.name, None if mask is None else mask.data.name, arguments)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
@@ -27,6 +26,7 @@ from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
 from gigaqc.io.staging import StagedArray, checked_target, remove, staged
 from gigaqc.machine import check_room, in_words
+from gigaqc.naming import named
 from gigaqc.rechunking import rechunked_array
 from gigaqc.settling import in_strips, settled
 
@@ -228,7 +228,7 @@ def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
         return list(images)
     arrays = [image.data for image in images]
     keys = [key for array in arrays for key in flatten(array.__dask_keys__())]
-    name = f"together-{tokenize(*(array.name for array in arrays))}"
+    name = named("together", arrays)
     layer: dict[Any, Any] = {(name, number): key for number, key in enumerate(keys)}
     graph = HighLevelGraph.from_collections(name, layer, dependencies=arrays)
     all_blocks = da.Array(graph, name, ((1,) * len(keys),), dtype=arrays[0].dtype)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
@@ -198,7 +197,7 @@ def _numbers(
     dims = tuple(str(d) for d in states.image.dims[:-2])
     sizes = states.image.shape[:-2]
     curves = [states.gather(_curve, plane, frames, request) for plane in np.ndindex(sizes)]
-    whole = join(f"transfer-{tokenize(states.name, frames, request)}", _stacked, sizes, *curves)
+    whole = join("transfer", _stacked, sizes, *curves)
     found = {}
     for name, (shape, dtype) in shapes_and_types(request.nbins).items():
         values = promised(whole, name, (*sizes, *shape), dtype)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.distribution import CodeHistogram, Distribution, KeyHistogram, Refined, layout_of
@@ -113,8 +112,7 @@ def isnr(
     if isinstance(sides, Sides):
         values: Any = _results(sides, n_clusters, factor)
     else:
-        name = f"isnr-{tokenize(sides, n_clusters, factor)}"
-        whole = join(name, _results, sides, n_clusters, factor)
+        whole = join("isnr", _results, sides, n_clusters, factor)
         values = {n: promised(whole, n, shape, kind) for n, (_, shape, kind) in shapes.items()}
     return xr.Dataset(
         {name: (dims, values[name]) for name, (dims, _, _) in shapes.items()},
@@ -173,9 +171,7 @@ def isnr_map(
     factor = _checked(n_clusters, correction)
     labelled = pixels_of(image, "isnr_map")
     sides = _sides_beside(labelled, noise_mask, statistics)
-    scales = join(
-        f"noise-{tokenize(sides, n_clusters, factor)}", _scales, sides, n_clusters, factor
-    )
+    scales = join("noise", _scales, sides, n_clusters, factor)
     return like(map_image(labelled, _scaled, scales, name="isnr-map"), image)
 
 
@@ -222,7 +218,7 @@ def isnr_components(
     _checked(n_clusters, None)
     labelled = pixels_of(image, "isnr_components")
     sides = _sides_beside(labelled, None, statistics)
-    classes = join(f"classes-{tokenize(sides, n_clusters)}", _classes, sides, n_clusters)
+    classes = join("classes", _classes, sides, n_clusters)
     dtype = np.min_scalar_type(n_clusters)
     mapped = map_image(labelled, _components, classes, name="components", dtype=dtype)
     return like(mapped, image)
@@ -278,7 +274,7 @@ def _sides_beside(
 
 def _sides_of(statistics: Statistics | LazyStatistics) -> Sides | Delayed:
     if isinstance(statistics, LazyStatistics):
-        return join(f"sides-{tokenize(statistics)}", _unrefined, statistics.delayed)
+        return join("sides", _unrefined, statistics.delayed)
     return _unrefined(statistics)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.backend import on_host
@@ -85,18 +84,15 @@ def pairs_pass(
 
 
 def _pass(
-    name: str,
+    kind: str,
     labels: xr.DataArray,
     image: xr.DataArray,
     observe: Callable,
     thresholds: Delayed | Sequence[float],
 ) -> Delayed:
-    token = tokenize(labels.data.name, image.data.name, thresholds)
     after = (thresholds,) if isinstance(thresholds, Delayed) else ()
     beside = aligned(labels, image)
-    return Pass(
-        f"{name}-{token}", image, beside, observe, (thresholds,), after=after, on_device=True
-    ).build()
+    return Pass(kind, image, beside, observe, (thresholds,), after=after, on_device=True).build()
 
 
 def _observe_stained(

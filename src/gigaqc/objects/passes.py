@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.objects.labels import aligned
@@ -36,8 +35,6 @@ def object_pass(
     request = Request.of(labels, image, connectivity, folder)
     if image is None:
         source, mask = labels.expand_dims("c"), None
-        token = tokenize(labels.data.name, request)
     else:
         source, mask = image, aligned(labels, image)
-        token = tokenize(labels.data.name, image.data.name, request)
-    return Pass(f"objects-{token}", source, mask, observe, (request,), on_device=True).build()
+    return Pass("objects", source, mask, observe, (request,), on_device=True).build()

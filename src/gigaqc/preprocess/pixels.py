@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc import observe as observing
@@ -174,25 +173,22 @@ class _Field:
         """The first read: histograms, if they are needed, and sampled pixels."""
         request = Request(Part.MOMENTS, 512, 512, np.dtype(self.image.dtype)) if counted else None
         arguments = (request, fraction, self.steps)
-        name = f"sampled-{tokenize(self.image.data.name, *arguments)}"
-        return Pass(name, self.image, None, observe_first, arguments, on_device=True).build()
+        return Pass("sampled", self.image, None, observe_first, arguments, on_device=True).build()
 
     def again(self, bins: Delayed) -> Delayed:
         """The second read of floats and wider integers: values of the bins that matter."""
         request = Request(Part.MOMENTS & ~Part.RESPONSE, 512, 512, np.dtype(self.image.dtype))
-        name = f"refined-{tokenize(self.image.data.name, bins.key)}"
         return Pass(
-            name, self.image, None, observing.observe_again, (request, bins), after=(bins,),
+            "refined", self.image, None, observing.observe_again, (request, bins), after=(bins,),
             on_device=True,
         ).build()  # fmt: skip
 
     def sums(self, factors: Any, window: Delayed) -> Delayed:
         """A read that counts sums over the channels."""
-        name = f"sums-{tokenize(self.image.data.name, factors, window.key)}"
         after = tuple(a for a in (factors, window) if isinstance(a, Delayed))
         given = (factors, window)
         return Pass(
-            name, self.image, None, observe_sums, given, after=after, on_device=True
+            "sums", self.image, None, observe_sums, given, after=after, on_device=True
         ).build()
 
     def ratios(self, factors: Any, threshold: Any, windows: Delayed) -> Delayed:
@@ -231,23 +227,23 @@ class _Plan:
         if (self.q, self.q_sum, self.q_post) != (None, None, None):
             samples = self._samples()
         if self.q is not None:
-            found = [_joined("percentiles", First.percentiles, s, self.q) for s in samples]
-            factors = _joined("factors", _factors, names, self.q, *found)
+            found = [join("percentiles", First.percentiles, s, self.q) for s in samples]
+            factors = join("factors", _factors, names, self.q, *found)
         if self.q_sum is not None:
             found = []
             for sample, pool in zip(samples, self._pools(), strict=True):
-                window = _joined("window", First.sum_window, sample, self.q_sum, factors)
+                window = join("window", First.sum_window, sample, self.q_sum, factors)
                 counted = _pooled([f.sums(factors, window) for f in pool])
-                found.append(_joined("sum", CountedChannels.quantiles, counted, self.q_sum / 100))
-            threshold = _joined("threshold", _threshold, *found)
+                found.append(join("sum", CountedChannels.quantiles, counted, self.q_sum / 100))
+            threshold = join("threshold", _threshold, *found)
         if self.q_post is not None:
             found = []
             for sample, pool in zip(samples, self._pools(), strict=True):
                 given = (sample, self.q_post, factors, threshold, pool[0].steps)
-                windows = _joined("windows", First.ratio_windows, *given)
+                windows = join("windows", First.ratio_windows, *given)
                 counted = _pooled([f.ratios(factors, threshold, windows) for f in pool])
-                found.append(_joined("post", CountedChannels.quantiles, counted, self.q_post / 100))
-            post = _joined("post-factors", _factors, names, self.q_post, *found)
+                found.append(join("post", CountedChannels.quantiles, counted, self.q_post / 100))
+            post = join("post-factors", _factors, names, self.q_post, *found)
         return [f.result(factors, threshold, post) for f in self.fields]
 
     def _pools(self) -> list[Sequence[_Field]]:
@@ -263,20 +259,15 @@ class _Plan:
             firsts = [f.first(fraction, counted=self.q is not None) for f in pool]
             sample = _pooled(firsts)
             if self.q is not None and layout_of(np.dtype(pool[0].image.dtype)) is not None:
-                bins = _joined("bins", _bins, sample, self.q)
+                bins = join("bins", _bins, sample, self.q)
                 again = _pooled([f.again(bins) for f in pool])
-                sample = _joined("with-refined", First.with_refined, sample, again)
+                sample = join("with-refined", First.with_refined, sample, again)
             samples.append(sample)
         return samples
 
 
-def _joined(name: str, function: Any, *arguments: Any) -> Delayed:
-    given = [a.key if isinstance(a, Delayed) else a for a in arguments]
-    return join(f"{name}-{tokenize(function.__qualname__, *given)}", function, *arguments)
-
-
 def _pooled(states: Sequence[Delayed]) -> Delayed:
-    return states[0] if len(states) == 1 else _joined("pooled", _merged, *states)
+    return states[0] if len(states) == 1 else join("pooled", _merged, *states)
 
 
 def _merged(*states: Any) -> Any:

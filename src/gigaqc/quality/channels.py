@@ -9,7 +9,6 @@ import dask.base
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.errors import ChannelError, ImageTypeError, ParameterError
 from gigaqc.formulas import intensity
@@ -157,10 +156,9 @@ def colocalization(
     if labels is not None:
         return _by_label(two, as_labels(labels), limits)
     statistics = scan(two, parts=Part.COMOMENTS, refine=False)
-    token = tokenize(statistics, limits)
-    used = limits or join(f"thresholds-{token}", _otsu_pair, statistics.delayed)
+    used = limits or join("thresholds", _otsu_pair, statistics.delayed)
     sums = manders_pass(two, 0, 1, used)
-    whole = join(f"colocalization-{token}", _colocalized, statistics.delayed, sums)
+    whole = join("colocalization", _colocalized, statistics.delayed, sums)
     types = dict.fromkeys(("pearson", "manders_m1", "manders_m2"), "f8")
     return xr.Dataset(scalars(whole, types), attrs={"x": names[0], "y": names[1]})
 
@@ -172,7 +170,7 @@ def _by_label(
     used: Any = limits
     if limits is None:
         statistics = scan(pair, parts=Part.MOMENTS, refine=False)
-        used = join(f"thresholds-{tokenize(statistics)}", _otsu_pair, statistics.delayed)
+        used = join("thresholds", _otsu_pair, statistics.delayed)
     (found,) = dask.base.compute(pairs_pass(labels, pair, used))
     measured = colocalized(found.table)
     return pd.DataFrame(measured, index=label_index(found.labels, labels.dtype))

@@ -10,7 +10,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.distribution import CodeHistogram, layout_of
@@ -93,7 +92,7 @@ def _direct(
         counts = histogram_pass(image, repeated, within)
         return da.from_delayed(counts, (count, n_bins), "i8"), repeated
     extremes = extremes_pass(image, within)
-    delayed = join(f"edges-{tokenize(extremes.key, n_bins)}", _all_edges, extremes, n_bins)
+    delayed = join("edges", _all_edges, extremes, n_bins)
     counts = histogram_pass(image, delayed, within)
     lazy = da.from_delayed(delayed, (count, n_bins + 1), "f8")
     return da.from_delayed(counts, (count, n_bins), "i8"), lazy
@@ -188,8 +187,7 @@ def joint_histogram(
         extremes = extremes_pass(two)
         for k, c in enumerate(at):
             if fixed[k] is None:
-                name = f"edges-{tokenize(extremes.key, c, bins)}"
-                edges[k] = join(name, _one_channel_edges, extremes, c, bins)
+                edges[k] = join("edges", _one_channel_edges, extremes, c, bins)
     counts = joint_histogram_pass(two, at[0], at[1], edges[0], edges[1])
     size = int(bins)
     lazy = [da.from_delayed(e, (size + 1,), "f8") if isinstance(e, Delayed) else e for e in edges]

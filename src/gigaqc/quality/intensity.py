@@ -11,7 +11,6 @@ import dask.base
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.errors import ParameterError
 from gigaqc.formulas import intensity
@@ -251,7 +250,7 @@ def _stained_by_label(image: xr.DataArray, labels: Any, fixed: np.ndarray | None
     used: Any
     if fixed is None:
         statistics = scan(image, parts=Part.MOMENTS, refine=False)
-        used = join(f"thresholds-{tokenize(statistics)}", _otsu_of_all, statistics.delayed)
+        used = join("thresholds", _otsu_of_all, statistics.delayed)
     else:
         used = tuple(np.broadcast_to(fixed, len(names)).tolist())
     found, limits = dask.base.compute(stained_pass(ids, image, used), used)

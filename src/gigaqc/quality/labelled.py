@@ -10,7 +10,6 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError, StatisticsError
@@ -84,7 +83,7 @@ def labelled_results(
     if isinstance(source, Statistics):
         values: Mapping[str, Any] = function(source)
     else:
-        whole = join(f"metric-{tokenize(function, source)}", function, source.delayed)
+        whole = join("metric", function, source.delayed)
         values = {
             name: promised(whole, name, shape, dtype)
             for name, (_, shape, dtype) in variables.items()

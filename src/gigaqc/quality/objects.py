@@ -10,7 +10,6 @@ from typing import Any
 import dask.base
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError, StatisticsError
@@ -219,13 +218,9 @@ def segmentation_quality(
         whole_tissue = mask.sum().data
         covered = _with_mask(beside, mask)
     objects = object_pass(found, covered, connectivity=connectivity)
-    token = tokenize(
-        objects.key, None if around is None else around.key, tile, layout, whole_tissue
-    )
     request = _Asked(layout, int(tile), tissue is not None, ring is not None)
-    whole = join(
-        f"segmentation-{token}", quality_of, objects, request, around, _as_delayed(whole_tissue)
-    )
+    covering = _as_delayed(whole_tissue)
+    whole = join("segmentation", quality_of, objects, request, around, covering)
     return _dataset(whole, request)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.catalogue import chosen
@@ -65,7 +64,7 @@ def tissue_integrity(
     settings = Settings(min_coverage=float(min_coverage))
     metrics = tuple(chosen(function="tissue_integrity"))
     evaluate = partial(tissue_scalars, metrics=metrics, settings=settings)
-    whole = join(f"tissue-metrics-{tokenize(found.key, min_coverage)}", evaluate, found)
+    whole = join("tissue-metrics", evaluate, found)
     return xr.Dataset(
         scalars(whole, {m.key: m.dtype for m in metrics}),
         attrs={"channel": channel_names(labelled)[index], "method": method},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError
@@ -195,7 +195,9 @@ def segment_nuclei(
     depth = min(reach, tile) if overlap is None else _whole("overlap", overlap, 1, tile)
     scratch = None if temporary is None else Scratch(temporary)
     grid = Grid(tile, depth, on_error == "skip", scratch)
-    return stitch(plane, segment, *arguments, grid=grid).rename(None)
+    # To hash a model or a function may be to read all its weights: each call is its own.
+    known_by = None if segment is _with_watershed else uuid.uuid4().hex
+    return stitch(plane, segment, *arguments, grid=grid, known_by=known_by).rename(None)
 
 
 def _with_function(
@@ -257,7 +259,7 @@ def _levels(
         )
     quantiles = tuple(float(p) / 100 for p in pair)
     found = scan(plane, parts=Part.MOMENTS, quantiles=quantiles).delayed
-    return join(f"levels-{tokenize(found.key, quantiles)}", _levels_of, found, quantiles)
+    return join("levels", _levels_of, found, quantiles)
 
 
 def _levels_of(statistics: Statistics, quantiles: Sequence[float]) -> Levels:
@@ -323,15 +325,13 @@ def _steps(
     if isinstance(asked.threshold, str):
         # Otsu's threshold needs no value but the bins of the first read.
         found = scan(plane, parts=Part.MOMENTS, refine=False).delayed
-        name = f"threshold-{tokenize(found.key, asked.local)}"
-        threshold = join(name, _threshold_of, found, asked.local)
+        threshold = join("threshold", _threshold_of, found, asked.local)
     else:
         threshold = float(asked.threshold)
     if diameter is not None and not isinstance(threshold, Delayed):
         return _steps_of(asked, diameter, threshold)
     size = _estimated(plane, threshold, tile) if diameter is None else diameter
-    name = f"steps-{tokenize(plane.data.name, asked, diameter, tile)}"
-    return join(name, _steps_of, asked, size, threshold)
+    return join("steps", _steps_of, asked, size, threshold)
 
 
 def _steps_of(asked: _Asked, diameter: float, threshold: float) -> Steps:
@@ -359,8 +359,7 @@ def _estimated(plane: xr.DataArray, threshold: Delayed | float, tile: int) -> De
         y, x = (slice(k * tile, k * tile + side) for k in (row, column))
         sample = rechunked(plane.isel(y=y, x=x), dict.fromkeys(plane.dims, -1))
         samples.append(reduce_image(sample, _radii, threshold, name="radii"))
-    name = f"diameter-{tokenize([s.key for s in samples])}"
-    return join(name, _diameter_of, *samples)
+    return join("diameter", _diameter_of, *samples)
 
 
 def _spread(count: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from dask.typing import Key
 
 from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning, warn
 from gigaqc.mapping import Blocks, Halo, image_of, observe_blocks
+from gigaqc.naming import named
 from gigaqc.rechunking import rechunked
 from gigaqc.scratch import Scratch
 from gigaqc.segmentation.models import ModelError
@@ -49,16 +49,19 @@ class Grid:
         return None if self.scratch is None else self.scratch.root
 
 
-def stitch(image: xr.DataArray, segment: Callable, *arguments: Any, grid: Grid) -> xr.DataArray:
+def stitch(
+    image: xr.DataArray, segment: Callable, *arguments: Any, grid: Grid, known_by: Any = None
+) -> xr.DataArray:
     """Labels of an image of one channel, from those of its tiles (lazy).
 
     ``segment(block, *arguments)`` gets a plane of core and overlap, which it may write to, and
     returns integers from 0 of the same shape. Each tile is segmented once and kept packed; labels
-    are numbered in the order of their first pixels, plane after plane.
+    are numbered in the order of their first pixels, plane after plane. Tasks are named by
+    `known_by` in the place of `arguments` where these are costly to hash.
     """
     sides = {"y": grid.tile, "x": grid.tile, "t": 1, "z": 1}
     tiled = rechunked(image, {d: sides.get(str(d), -1) for d in image.dims})
-    name = f"nuclei-{uuid.uuid4().hex}"  # not a token: hashing a model may read all its weights
+    name = named("nuclei", tiled, segment, arguments if known_by is None else known_by, grid)
     blocks = observe_blocks(
         tiled, _segmented, _Work(segment, grid), *arguments, name=f"{name}-tile", depth=grid.overlap
     )

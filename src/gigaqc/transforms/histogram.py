@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.backend import on_host
 from gigaqc.distribution import CodeHistogram, layout_of
@@ -62,13 +61,12 @@ def equalize_histogram(image: Any, nbins: int = 256) -> xr.DataArray:
     labelled = as_image(image)
     if layout_of(np.dtype(labelled.dtype)) is None:
         known = statistics_of(labelled, None)
-        curves = join(f"curves-{tokenize(known)}", _code_curves, known)
+        curves = join("curves", _code_curves, known)
     else:
         extremes = extremes_pass(labelled, None)
-        token = tokenize(extremes.key, nbins)
-        edges = join(f"bins-{token}", _edges, extremes, int(nbins))
+        edges = join("bins", _edges, extremes, int(nbins))
         counts = histogram_pass(labelled, edges, None)
-        curves = join(f"curves-{token}", _bin_curves, counts, edges)
+        curves = join("curves", _bin_curves, counts, edges)
     equalized = map_image(labelled, _equalized, curves, name="equalized", on_device=True)
     return like(equalized, image)
 

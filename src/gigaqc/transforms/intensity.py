@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
@@ -80,7 +79,7 @@ def normalize_percentiles(
     option = "nonzero_quantiles" if ignore_zeros else "quantiles"
     known = statistics_of(labelled, statistics, **{option: [p / 100 for p in asked]})
     percentiles = (low, high, ignore_zeros)
-    limits = join(f"limits-{tokenize(known, percentiles)}", _limits, known, *percentiles)
+    limits = join("limits", _limits, known, *percentiles)
     scaled = map_image(labelled, _scaled, limits, clip, name="normalized", on_device=True)
     return like(scaled, image)
 
@@ -198,7 +197,7 @@ def normalize_to_channel(
     labelled = as_image(image)
     position = channel_index(channel_names(labelled), reference, "reference")
     known = statistics_of(labelled, statistics, quantiles=(0.0, 1.0))
-    window = join(f"window-{tokenize(known, position)}", _window, known, position)
+    window = join("window", _window, known, position)
     windowed = map_image(labelled, _windowed, window, name="to-channel", on_device=True)
     return like(windowed, image)
 
