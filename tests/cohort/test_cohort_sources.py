@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import xarray as xr
 import zarr
 from cohort_cases import cells, stored
 from hypothesis import given
@@ -240,6 +241,9 @@ def test_arrays_are_known_by_their_values_and_promises_by_their_name():
     assert identity_of(image) == identity_of(image.copy())
     assert identity_of(image) != identity_of(image + 1)
     assert identity_of(image) != identity_of(image.astype("i4"))
+    sizes = [xr.DataArray(image, attrs={"pixel_size": {"y": um, "x": um}}) for um in (0.5, 2.0)]
+    assert identity_of(sizes[0]) == identity_of(sizes[0].copy(deep=True))
+    assert identity_of(sizes[0]) != identity_of(sizes[1])
     lazy = gq.arcsinh(image)
     assert identity_of(lazy) == identity_of(lazy)
     assert identity_of(lazy) != identity_of(gq.arcsinh(image))

@@ -132,6 +132,9 @@ def _of_array(source: Any) -> str:
     if isinstance(source, xr.DataArray):
         about = [str(source.dims), *map(str, source.coords.get("c", xr.DataArray([])).values.flat)]
         about.append(_of_array(source.data))
+        # What results say of it too: the same pixels may come with another size.
+        shown = ("pixel_size", "unit", "source")
+        about += [f"{k} {source.attrs[k]}" for k in shown if k in source.attrs]
         origin = source.attrs.get("source")
         if isinstance(origin, str) and os.path.isfile(origin):
             about.append(_stamp(origin, origin))
