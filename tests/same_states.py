@@ -20,6 +20,10 @@ def identical(actual: Any, expected: Any, where: str = "state") -> None:
     elif isinstance(actual, np.ndarray):
         assert actual.dtype == expected.dtype and actual.shape == expected.shape, where
         assert actual.tobytes() == expected.tobytes(), where
+    elif isinstance(actual, dict):
+        assert actual.keys() == expected.keys(), where
+        for key in actual:
+            identical(actual[key], expected[key], f"{where}[{key!r}]")
     elif isinstance(actual, tuple):
         assert len(actual) == len(expected), where
         for k, (a, b) in enumerate(zip(actual, expected, strict=True)):

@@ -9,19 +9,30 @@ All states share the meaning of four names. ``merge(other)`` is the state of bot
 associative, and exact where the sums are; it changes neither. ``moved(by)``, where sums depend on
 the shift, gives the same sums about ``shift - by``, with one number a channel. ``empty(channels)``,
 where a state can stand alone, observed nothing, and any state merges with it to itself. ``nbytes``
-is what the arrays take.
+is what the arrays take. What a scan keeps is `Additive`, and has a record in `observe.kinds`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import Any
+from typing import Self
 
 import numpy as np
 
 from gigaqc.distribution import add_ranges
+
+
+class Additive(ABC):
+    """A state of part of an image: it adds to that of another part."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> Self: ...
+
+    def moved(self, by: np.ndarray) -> Self:
+        return self  # what depends on no shift
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def move(
 
 
 @dataclass(frozen=True)
-class CoMoments:
+class CoMoments(Additive):
     """Pairwise sums over pixels that are valid in both channels, about a shift a channel.
 
     All are (C, C): `n`, `total` [i over pairs with j], `squares` [likewise], `products`. The
@@ -120,7 +131,7 @@ class CoMoments:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Additive):
     """Sums over pairs of neighbours: (C, 2, 6) right and down; count, sums, squares, products."""
 
     table: np.ndarray
@@ -139,7 +150,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Additive):
     """Sums by line of one axis: boxes of (C, lines), of `n` as `counts_of` keeps it.
 
     `squares` is None where no pixel can be excluded: lines are then equally long, and what is asked
@@ -168,7 +179,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class TileMoments:
+class TileMoments(Additive):
     """By tile: a box of (4, C, t, z, ty, tx) count, sum, squares, zeros; and the largest value.
 
     `largest` is (2, C, t, z, ty, tx): the largest value and how many pixels hold it.
@@ -204,7 +215,7 @@ def _merge_largest(mine: Box, other: Box) -> Box:
 
 
 @dataclass(frozen=True)
-class Focus:
+class Focus(Additive):
     """By tile of the centre: a box of (4, C, t, z, ty, tx) count, Laplacian, square, gradient."""
 
     box: Box
@@ -212,9 +223,14 @@ class Focus:
     def merge(self, other: Focus) -> Focus:
         return Focus(self.box.merge(other.box))
 
+    def placeless(self) -> Focus:
+        """Sums over all tiles."""
+        total = self.box.values.sum(axis=(2, 3, 4, 5), keepdims=True)
+        return Focus(Box((0, 0, 0, 0), total))
+
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Additive):
     """By full tile: a box of (1, C, t, z, ty, tx), the slope; each tile is observed once."""
 
     box: Box
@@ -224,7 +240,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Thumbnail:
+class Thumbnail(Additive):
     """By cell of `side` pixels: boxes of (C, cy, cx), of `n` as `counts_of` keeps it."""
 
     side: int
@@ -263,7 +279,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Artifacts:
+class Artifacts(Additive):
     """What hot pixels and dead areas are judged by.
 
     `response` counts pixel minus local median (bins of the kernel); `excess` and `excess_offset`
@@ -280,7 +296,11 @@ class Artifacts:
 
     def merge(self, other: Artifacts) -> Artifacts:
         return Artifacts(
-            *(_add(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+            self.response.merge(other.response),
+            self.excess.merge(other.excess),
+            self.excess_offset.merge(other.excess_offset),
+            self.dead + other.dead,
+            self.hot + other.hot,
         )
 
     @property
@@ -289,7 +309,7 @@ class Artifacts:
 
 
 @dataclass(frozen=True)
-class Outside:
+class Outside(Additive):
     """Pixels outside the mask: (3, C) count, sum, squares about the shift."""
 
     table: np.ndarray
@@ -303,14 +323,10 @@ class Outside:
 
 
 @dataclass(frozen=True)
-class Tally:
+class Tally(Additive):
     """Pixels by fate: (5, C) all, NaN, infinite, outside the mask, zeros among the valid."""
 
     table: np.ndarray
 
     def merge(self, other: Tally) -> Tally:
         return Tally(self.table + other.table)
-
-
-def _add(mine: Any, other: Any) -> Any:
-    return mine.merge(other) if hasattr(mine, "merge") else mine + other

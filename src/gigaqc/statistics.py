@@ -8,39 +8,26 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from enum import IntFlag
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from gigaqc import distribution, states
-from gigaqc.distribution import CodeHistogram, Distribution, Histogram, KeyHistogram
+from gigaqc.distribution import Distribution
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
-from gigaqc.io.filling import BadChunk
 from gigaqc.io.staging import local_path, staged
-from gigaqc.kernels.accumulate import KeyLayout
-from gigaqc.objectsums import Layout, ObjectSums, Rows
+from gigaqc.objectsums import ObjectSums
+from gigaqc.observe import Part, State
+from gigaqc.observe.registry import StateKind, all_kinds, names_of, without
 from gigaqc.representation import names, readable_bytes, table_html
 from gigaqc.unreadable import Unreadable
+
+__all__ = ["FORMAT", "Meta", "Part", "State", "Statistics", "state_files", "write_files"]
 
 FORMAT = "gigaqc-statistics-3"
 _ROOT, _CONTENT = "zarr.json", "arrays"
 _CHUNK = 1 << 22  # bytes
-
-
-class Part(IntFlag):
-    """What a scan observes; a metric names the parts that it is a function of."""
-
-    MOMENTS = 1  # histogram, tallies, row and tile moments
-    COLUMNS = 2  # column sums and the thumbnail
-    NEIGHBOURS = 4
-    FOCUS = 8
-    RESPONSE = 16  # pixel minus local median
-    DEAD = 32
-    COMOMENTS = 64
-    SPECTRUM = 128
-    ALL = 127
 
 
 @dataclass(frozen=True)
@@ -68,84 +55,11 @@ class Meta:
     def require(self, parts: Part, metric: str) -> None:
         """Raise where a scan left out what a metric needs."""
         if self.parts & parts != parts:
-            missing = Part(parts & ~self.parts)
-            named = ", ".join(str(p.name).lower() for p in missing)
+            missing = names_of(parts & ~self.parts)
             raise StatisticsError(
-                f"image: the Statistics lack {named}, which {metric} needs; scan the image again, "
-                "or pass the image itself."
+                f"image: the Statistics lack {missing}, which {metric} needs; scan the image "
+                "again, or pass the image itself."
             )
-
-
-@dataclass(frozen=True)
-class State:
-    """All states of a part of an image; a state that was not asked for is None."""
-
-    shift: np.ndarray
-    histogram: Histogram
-    tally: states.Tally
-    comoments: states.CoMoments | None = None
-    neighbours: states.Neighbours | None = None
-    rows: states.Profile | None = None
-    columns: states.Profile | None = None
-    tiles: states.TileMoments | None = None
-    focus: states.Focus | None = None
-    spectrum: states.Spectrum | None = None
-    artifacts: states.Artifacts | None = None
-    thumbnail: states.Thumbnail | None = None
-    outside: states.Outside | None = None
-
-    @classmethod
-    def empty(cls, channels: int, histogram: Histogram) -> State:
-        """The state of no pixels, to which any other adds."""
-        tally = states.Tally(np.zeros((5, channels), "i8"))
-        return cls(np.full(channels, np.nan), histogram, tally)
-
-    def moved(self, shift: np.ndarray) -> State:
-        """The same sums about another shift."""
-        by = self.shift - shift
-        if not by.any():
-            return self
-        moved = {f.name: _moved(getattr(self, f.name), by) for f in fields(self)}
-        return replace(self, **{**moved, "shift": shift})
-
-    def merge(self, other: State) -> State:
-        """The state of both parts."""
-        if np.isnan(self.shift).all() or np.isnan(other.shift).all():
-            observed = other if np.isnan(self.shift).all() else self
-            same_kind: Any = other.histogram  # because the dtypes agree
-            return replace(observed, histogram=self.histogram.merge(same_kind))
-        by = other.shift - self.shift
-        merged: dict[str, Any] = {}
-        for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            if f.name != "shift" and theirs is not None:
-                # Moved one by one, so that only one state is held twice.
-                theirs = _moved(theirs, by) if by.any() else theirs
-                merged[f.name] = theirs if mine is None else mine.merge(theirs)
-        return replace(self, **merged)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return _nbytes(self)
-
-
-def _moved(state: Any, by: np.ndarray) -> Any:
-    """The same sums about another shift, of a state that has one."""
-    if not hasattr(state, "moved"):
-        return state
-    with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
-        return state.moved(by)
-
-
-def _nbytes(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if is_dataclass(value):
-        return sum(_nbytes(getattr(value, f.name)) for f in fields(value))
-    if isinstance(value, tuple):
-        return sum(_nbytes(v) for v in value)
-    return 0
 
 
 @dataclass(frozen=True)
@@ -217,14 +131,14 @@ class Statistics:
                 )
         meta = replace(
             mine,
-            parts=mine.parts & theirs.parts & ~Part.COLUMNS & ~Part.SPECTRUM,
+            parts=without(mine.parts & theirs.parts, [k for k in all_kinds() if k.pooled is None]),
             pooled=mine.pooled + theirs.pooled,
             reads=max(mine.reads, theirs.reads),
             masked=mine.masked or theirs.masked,
             sizes={},
             source=None,
         )
-        state = _placeless(self.state).merge(_placeless(other.state))
+        state = self.state.pooled().merge(other.state.pooled())
         known = [s.unreadable for s in (self, other) if s.unreadable is not None]
         unreadable = known[0].merge(known[1]) if len(known) == 2 else next(iter(known), None)
         return Statistics(meta, state, unreadable=unreadable)
@@ -278,7 +192,8 @@ class Statistics:
             content = group[_CONTENT][...].tobytes()  # type: ignore[index, union-attr]
             if zlib.crc32(content) != group.attrs["crc32"]:
                 raise ValueError("not the bytes that were written")
-            return _unpack(json.loads(str(group.attrs["tree"])), content)
+            tree = json.loads(str(group.attrs["tree"]))
+            return _unpack(tree, content, _classes(all_kinds()))
         except (KeyError, ValueError, OSError, RuntimeError) as error:  # the last: codecs
             if isinstance(error, ReadError):
                 raise
@@ -287,35 +202,35 @@ class Statistics:
             ) from error
 
 
-def _placeless(state: State) -> State:
-    """Without what has no meaning for a pool of images; focus keeps its sums."""
-    focus = state.focus
-    if focus is not None:
-        total = focus.box.values.sum(axis=(2, 3, 4, 5), keepdims=True)
-        focus = states.Focus(states.Box((0, 0, 0, 0), total))
-    return replace(
-        state, rows=None, columns=None, tiles=None, thumbnail=None, spectrum=None, focus=focus
-    )
-
-
-_CLASSES = {
-    c.__name__: c
-    for c in (
-        Statistics, Meta, State, CodeHistogram, KeyHistogram, KeyLayout, distribution.KeyBins,
-        distribution.Refined, states.Box, states.CoMoments, states.Neighbours, states.Profile,
-        states.TileMoments, states.Focus, states.Spectrum, states.Thumbnail, states.Counts,
-        states.Artifacts, states.Outside, states.Tally, ObjectSums, Rows, Layout,
-        Unreadable, BadChunk,
-    )
-}  # fmt: skip
+@lru_cache
+def _classes(kinds: tuple[StateKind, ...]) -> Mapping[str, type]:
+    """What a store may hold, by name: what `Statistics` are made of, and registered states."""
+    known: dict[str, type] = {}
+    waiting: list[Any] = [Statistics, *(kind.state for kind in kinds)]
+    while waiting:
+        found = waiting.pop()
+        waiting.extend(get_args(found))
+        if not isinstance(found, type) or not is_dataclass(found):
+            continue
+        other = known.get(found.__name__)
+        if other is None:
+            known[found.__name__] = found
+            waiting.extend(get_type_hints(found).values())
+        elif other is not found:
+            raise StatisticsError(
+                f"statistics: a store finds classes by their names, and {found} is called like "
+                f"{other}; rename one."
+            )
+    return known
 
 
 def state_files(statistics: Statistics, attributes: Mapping[str, str]) -> dict[str, bytes]:
     """The zarr group that keeps statistics: its files, by their paths in it."""
     import zarr
 
+    _classes(all_kinds())  # refuses classes that `load` could not tell apart
     arrays = _Arrays()
-    tree = _pack(statistics, arrays)
+    tree = _pack(_kept(statistics), arrays)
     content = b"".join(arrays.parts)
     held: dict[str, Any] = {}
     group = zarr.open_group(zarr.storage.MemoryStore(held), mode="w")
@@ -346,6 +261,13 @@ def write_files(
         ) from error
 
 
+def _kept(statistics: Statistics) -> Statistics:
+    """What a store keeps of them."""
+    gone = [kind for kind in all_kinds() if not kind.saved]
+    meta = replace(statistics.meta, parts=without(statistics.meta.parts, gone))
+    return replace(statistics, meta=meta, state=statistics.state.kept())
+
+
 class _Arrays:
     """Arrays one after another as bytes; one zarr array of them all takes a tenth of the files."""
 
@@ -364,7 +286,10 @@ class _Arrays:
 def _pack(value: Any, arrays: _Arrays) -> Any:
     """A tree of plain values; arrays are put aside and named by position."""
     if is_dataclass(value):
-        tree = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value)}
+        held = {f.name: getattr(value, f.name) for f in fields(value)}
+        if isinstance(value, State):  # a store does not tell who registered a state
+            held |= held.pop("more")
+        tree = {name: _pack(v, arrays) for name, v in held.items()}
         return {"class": type(value).__name__, "fields": tree}
     if isinstance(value, np.ndarray):
         return {"array": arrays.add(value)}
@@ -377,14 +302,19 @@ def _pack(value: Any, arrays: _Arrays) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _unpack(tree: Any, content: bytes) -> Any:
+def _unpack(tree: Any, content: bytes, known: Mapping[str, type]) -> Any:
     if not isinstance(tree, dict):
         return tree
     if "class" in tree:
-        known = _CLASSES[tree["class"]]
-        return known(**{k: _unpack(v, content) for k, v in tree["fields"].items()})
+        if tree["class"] not in known:
+            raise ValueError(f"{tree['class']} is unknown: import the package that registers it")
+        held = {k: _unpack(v, content, known) for k, v in tree["fields"].items()}
+        if known[tree["class"]] is State:
+            core = State(*(held.pop(name) for name in ("shift", "histogram", "tally")))
+            return core.holding(held)
+        return known[tree["class"]](**held)
     if "tuple" in tree:
-        return tuple(_unpack(v, content) for v in tree["tuple"])
+        return tuple(_unpack(v, content, known) for v in tree["tuple"])
     if "mapping" in tree:
         return tree["mapping"]
     if "array" in tree:

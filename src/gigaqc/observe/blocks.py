@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from gigaqc.backend import on_host, to_host
 from gigaqc.distribution import layout_of
 from gigaqc.kernels import fused, planes
-from gigaqc.statistics import Part, State
+from gigaqc.observe.registry import Part, StateKind, kinds_of
+from gigaqc.observe.state import State
 
 Channels = list[np.ndarray]
 """A (t, z, y, x) array for each channel of a block."""
@@ -38,6 +39,18 @@ class Request:
     dtype: np.dtype
     excluding: bool = False
     """Whether pixels of other blocks may be excluded, though none of a block is."""
+    foreign: tuple[StateKind, ...] = field(init=False)
+    """Kinds of other packages, so that a worker which gets this imports what registers them."""
+
+    def __post_init__(self) -> None:
+        asked = (k for k in kinds_of(self.parts) if not k.state.__module__.startswith("gigaqc."))
+        object.__setattr__(self, "foreign", tuple(asked))
+
+    @property
+    def kinds(self) -> tuple[StateKind, ...]:
+        """The states to collect."""
+        known = {kind.key: kind for kind in (*kinds_of(self.parts), *self.foreign)}
+        return tuple(known.values())
 
     @property
     def integers(self) -> bool:
@@ -151,6 +164,22 @@ class Edges:
             None if self.flags is None or other.flags is None
             else self.flags.joined(other.flags, axis),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Context around a seam and, in it, the pixels that belong to the seam.
+
+    A seam ends where its rectangles do: what lies nearer to their other edges belongs to the seam
+    that is observed when a neighbour joins there.
+    """
+
+    values: np.ndarray | None
+    zeros: np.ndarray | None
+    place: Place
+    bounds: tuple[int, int, int, int]
+    dead_bounds: tuple[int, int, int, int]
+    axis: int  # along which pairs cross the seam
 
 
 @dataclass(frozen=True)

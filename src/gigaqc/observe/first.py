@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -20,11 +19,9 @@ from gigaqc.distribution import (
     trim,
 )
 from gigaqc.kernels import accumulate
-from gigaqc.kernels.spectrum import power_log_log_slope
 from gigaqc.observe.blocks import (
     DEAD_HALO,
     HALO,
-    NEIGHBOURHOOD,
     Channels,
     Edges,
     Partial,
@@ -36,10 +33,9 @@ from gigaqc.observe.blocks import (
     middle_code,
     to_codes,
 )
-from gigaqc.observe.comoments import code_comoments, value_comoments
-from gigaqc.observe.tables import Tables, artifacts_of, focus_of
-from gigaqc.states import Box
-from gigaqc.statistics import Part, State
+from gigaqc.observe.registry import StateKind
+from gigaqc.observe.state import State
+from gigaqc.observe.tables import Swept, Tables
 
 
 def observe(channels: Channels, masks: Channels | None, place: Place, request: Request) -> Partial:
@@ -73,19 +69,15 @@ def _observe_integers(
         codes.append(channel)
         tables.append(table)
         shifts.append(middle)
-    shift = np.array(shifts)
+    shift = np.array(shifts, "f8") + bias
     starts, kept = zip(*counts, strict=True)
-    state = _assemble(
-        tables, CodeHistogram(bias, starts, kept), tallies, shift + bias, request,
-        complete=masks is None and not request.excluding,
-    )  # fmt: skip
-    if masks is not None:
-        state = replace(state, outside=states.Outside(np.array(outside).T))
-        return _with_the_rest(state, values, 0, place, request)
-    if request.parts & Part.COMOMENTS:
-        sums = np.array([t.rows[1].sum() for t in tables])
-        state = replace(state, comoments=code_comoments(codes, shift, sums))
-    return _with_the_rest(state, codes, -bias, place, request)
+    if masks is None:
+        swept = Swept(
+            codes, tables, shift, place, request, -bias, coded=True, complete=not request.excluding
+        )
+    else:
+        swept = Swept(values, tables, shift, place, request, outside=np.array(outside).T)
+    return _collected(swept, CodeHistogram(bias, starts, kept), tallies)
 
 
 def _sums(values: np.ndarray) -> tuple[float, float, float]:
@@ -115,10 +107,11 @@ def _observe_floats(
         shifts.append(shift)
         planes.append(values)
     histogram = KeyHistogram(layout, tuple(keys), (Refined.empty(),) * len(keys))
-    state = _assemble(tables, histogram, tallies, np.array(shifts), request, complete=False)
-    if masks is not None:
-        state = replace(state, outside=states.Outside(np.array(outside).T))
-    return _with_the_rest(state, planes, 0, place, request)
+    swept = Swept(
+        planes, tables, np.array(shifts), place, request,
+        outside=None if masks is None else np.array(outside).T,
+    )  # fmt: skip
+    return _collected(swept, histogram, tallies)
 
 
 def _mean_of(keys: KeyBins, layout: accumulate.KeyLayout) -> float:
@@ -135,73 +128,20 @@ def _count_at(start: int, counts: np.ndarray, code: int) -> int:
     return int(counts[code - start]) if inside else 0
 
 
-def _assemble(
-    tables: list[Tables], histogram: Histogram, tallies: list, shift: np.ndarray, request: Request,
-    *, complete: bool,
-) -> State:  # fmt: skip
-    """One state from the tables of all channels; `complete`: no pixel can be excluded."""
-    place, first, parts = tables[0].place, tables[0], request.parts
-    tile_origin = (place.t, place.z, first.tile_y, first.tile_x)
-    tiles = np.stack([t.tiles for t in tables], axis=1)
-    state = State(
-        shift=shift.astype("f8"),
-        histogram=histogram,
-        tally=states.Tally(np.array(tallies, "i8").T),
-        tiles=states.TileMoments(
-            Box(tile_origin, tiles[:4]), Box(tile_origin, np.stack([tiles[5], tiles[4]]))
-        ),
-        rows=_profile([t.rows for t in tables], place.y, complete),
-    )
-    if parts & Part.COLUMNS:
-        origin = (first.cell_y, first.cell_x)
-        n, total = np.stack([t.cells for t in tables], axis=1)
-        state = replace(
-            state,
-            columns=_profile([t.columns for t in tables], place.x, complete),
-            thumbnail=states.Thumbnail(
-                request.cell, Box(origin, states.counts_of(n)), Box(origin, total.copy())
-            ),
-        )
-    if parts & Part.NEIGHBOURS:
-        state = replace(state, neighbours=states.Neighbours(np.stack([t.pairs for t in tables])))
-    return replace(state, focus=focus_of(tables, parts), artifacts=artifacts_of(tables, parts))
+def _collected(swept: Swept, histogram: Histogram, tallies: list) -> Partial:
+    """The states that were asked for, and the edges that wait for neighbours."""
+    state = State(swept.shift, histogram, states.Tally(np.array(tallies, "i8").T))
+    kinds = swept.request.kinds
+    state = state.holding({kind.key: kind.collect(swept) for kind in kinds})
+    return Partial(state, _edges(swept, kinds))
 
 
-def _profile(tables: list[np.ndarray], origin: int, complete: bool) -> states.Profile:
-    """Of (3, lines) count, sum and squares of each channel; `complete`: nothing is excluded."""
-    boxes = [Box((origin,), np.stack([t[k] for t in tables])) for k in range(2 if complete else 3)]
-    return states.Profile(replace(boxes[0], values=states.counts_of(boxes[0].values)), *boxes[1:])
-
-
-def _spectrum(values: Channels, place: Place, tile: int) -> states.Spectrum:
-    """Slopes of the tiles that lie in a block of values or codes."""
-    frames, planes, height, width = values[0].shape
-    first_y, first_x = -(-place.y // tile), -(-place.x // tile)
-    rows = range(first_y, (place.y + height) // tile)
-    columns = range(first_x, (place.x + width) // tile)
-    slopes = np.zeros((1, len(values), frames, planes, len(rows), len(columns)))
-    for c, t, z in np.ndindex(slopes.shape[1:4]):
-        for i, ty in enumerate(rows):
-            for j, tx in enumerate(columns):
-                y, x = ty * tile - place.y, tx * tile - place.x
-                square = to_host(values[c][t, z, y : y + tile, x : x + tile]).astype("f8")
-                slopes[0, c, t, z, i, j] = power_log_log_slope(square)
-    return states.Spectrum(Box((place.t, place.z, first_y, first_x), slopes))
-
-
-def _with_the_rest(
-    state: State, values: Channels, zero: int, place: Place, request: Request
-) -> Partial:
-    """Add what looks at all channels or at whole tiles, and cut the strips."""
-    parts = request.parts
-    if parts & Part.COMOMENTS and state.comoments is None:
-        state = replace(state, comoments=value_comoments(values, state.shift))
-    if parts & Part.SPECTRUM:
-        state = replace(state, spectrum=_spectrum(values, place, request.tile))
-    shape, width = values[0].shape[-2:], 2 * HALO
-    if not parts & Part.DEAD:
-        keep = parts & (NEIGHBOURHOOD | Part.NEIGHBOURS)
-        strips = Strips.cut(values, place, width) if keep else None
-        return Partial(state, Edges(place, shape, strips))
-    strips = Strips.cut(values, place, 2 * DEAD_HALO)
-    return Partial(state, Edges(place, shape, strips.narrowed(width), strips.equal(zero)))
+def _edges(swept: Swept, kinds: Sequence[StateKind]) -> Edges:
+    """The strips that wait, as any of the states needs them."""
+    place, parts, width = swept.place, swept.request.parts, 2 * HALO
+    shape = swept.channels[0].shape[-2:]
+    if any(kind.edge_zeros & parts for kind in kinds):
+        strips = Strips.cut(swept.channels, place, 2 * DEAD_HALO)
+        return Edges(place, shape, strips.narrowed(width), strips.equal(swept.zero))
+    keep = any(kind.edge_values & parts for kind in kinds)
+    return Edges(place, shape, Strips.cut(swept.channels, place, width) if keep else None)

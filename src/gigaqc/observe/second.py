@@ -22,8 +22,8 @@ from gigaqc.observe.blocks import (
     finite_values,
     kernels_of,
 )
+from gigaqc.observe.registry import Part
 from gigaqc.observe.seams import seam_between
-from gigaqc.statistics import Part
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 
-from gigaqc import states
 from gigaqc.backend import to_host
 from gigaqc.distribution import (
     bias_of,
@@ -14,9 +14,8 @@ from gigaqc.distribution import (
 )
 from gigaqc.grid import touched
 from gigaqc.kernels import fused
-from gigaqc.observe.blocks import DEAD_HALO, Place, Request, kernels_of
-from gigaqc.states import Box
-from gigaqc.statistics import Part
+from gigaqc.observe.blocks import DEAD_HALO, Channels, Place, Request, Seam, kernels_of
+from gigaqc.observe.registry import Part
 
 _NO_COUNTS = (0, np.zeros(0, "i8"))
 
@@ -218,27 +217,40 @@ def _pairs_about(
     )
 
 
-def focus_of(tables: list[Tables], parts: Part) -> states.Focus | None:
-    """Focus sums of all channels, where they were asked for."""
-    if not parts & Part.FOCUS:
-        return None
-    first = tables[0]
-    origin = (first.place.t, first.place.z, first.tile_y, first.tile_x)
-    return states.Focus(Box(origin, np.stack([t.focus for t in tables], axis=1)))
+@dataclass(frozen=True)
+class Swept:
+    """A block whose channels were swept, of which states are collected.
+
+    `channels` are (t, z, y, x) codes where `coded`, else float64 with NaN for what is excluded, of
+    which `zero` stands for the value 0; each has its `tables`. Sums of second order are about
+    `shift`. `complete`: no pixel can be excluded, neither here nor in another block. `outside` has
+    count, sum and squares (3, C) of the pixels outside of a mask, if there is one.
+    """
+
+    channels: Channels
+    tables: list[Tables]
+    shift: np.ndarray
+    place: Place
+    request: Request
+    zero: int = 0
+    coded: bool = False
+    complete: bool = False
+    outside: np.ndarray | None = None
+
+    def values(self, channel: int) -> np.ndarray:
+        """A channel as float64, NaN where pixels are excluded; on the device of the block."""
+        pixels = self.channels[channel]
+        return pixels.astype("f8") - self.zero if self.coded else pixels
 
 
-def artifacts_of(tables: list[Tables], parts: Part) -> states.Artifacts | None:
-    """Artifact counts of all channels, where they were asked for."""
-    if not parts & (Part.RESPONSE | Part.DEAD):
-        return None
-    return states.Artifacts(
-        response=_counts([t.response for t in tables]),
-        excess=_counts([t.excess[0] for t in tables]),
-        excess_offset=_counts([t.excess[1] for t in tables]),
-        dead=np.array([t.dead[0] for t in tables], "i8"),
-        hot=np.zeros(len(tables), "i8"),
-    )
+@dataclass(frozen=True)
+class SweptSeam:
+    """A seam, of which is collected what no block sees alone; about `shift`.
 
+    Its 3x3 neighbourhoods were swept where its values waited: else there are no `tables`.
+    """
 
-def _counts(ranges: list[tuple[int, np.ndarray]]) -> states.Counts:
-    return states.Counts(tuple(s for s, _ in ranges), tuple(c for _, c in ranges))
+    seam: Seam
+    tables: list[Tables]
+    shift: np.ndarray
+    request: Request
