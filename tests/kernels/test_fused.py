@@ -53,9 +53,12 @@ def sweep_codes(codes: np.ndarray, bias: int, tile: int, cell: int) -> Swept:
     pairs, response = np.zeros(2, "i8"), np.zeros((2, 131072), "i4")
     dead = np.zeros(1, "i8")
     found = fused.integer_plane(
-        codes, np.int32(bias), np.uint16(-bias), ALL, (1, height - 1, 1, width - 1), tile_row,
-        tile_edges, cell_row, cell_edges, histogram, rows, columns, tiles, cells, pairs, focus,
-        response, excess, (0, height, 0, width), dead,
+        codes, np.int32(bias), np.uint16(-bias), ALL,
+        fused.PlaneTables(
+            (1, height - 1, 1, width - 1), (0, height, 0, width), tile_row, tile_edges, cell_row,
+            cell_edges, histogram, rows, columns, tiles, cells, pairs, focus, response, excess,
+            dead,
+        ),
     )  # fmt: skip
     assert bool(found) or not excess.any()
     return Swept(
@@ -81,9 +84,12 @@ def sweep_values(
     excess = np.zeros((2, 65536 if integers else 0), "i8")
     pairs, dead = np.zeros((2, 6)), np.zeros(1, "i8")
     fused.float_plane(
-        values, shift, ALL, (1, height - 1, 1, width - 1), tile_row, tile_edges, cell_row,
-        cell_edges, rows, columns, tiles, cells, pairs, focus, response, excess,
-        (0, height, 0, width), dead,
+        values, shift, ALL,
+        fused.PlaneTables(
+            (1, height - 1, 1, width - 1), (0, height, 0, width), tile_row, tile_edges, cell_row,
+            cell_edges, np.zeros((2, 0), "i4"), rows, columns, tiles, cells, pairs, focus,
+            response, excess, dead,
+        ),
     )  # fmt: skip
     nothing = np.zeros(0)
     return Swept(

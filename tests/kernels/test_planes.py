@@ -58,8 +58,10 @@ def integer_tables(kernel: Callable, codes: Any, bias: int, parts: int) -> list[
     ]  # fmt: skip
     dead = np.zeros(1, "i8")
     found = kernel(
-        codes, np.int32(bias), np.uint16(-bias), parts, (1, height - 1, 1, width - 1), *lines,
-        *tables, (0, height - 2, 1, width), dead,
+        codes, np.int32(bias), np.uint16(-bias), parts,
+        fused.PlaneTables(
+            (1, height - 1, 1, width - 1), (0, height - 2, 1, width), *lines, *tables, dead
+        ),
     )  # fmt: skip
     assert bool(found) or not excess.any()
     tables[0], tables[7] = histogram.sum(axis=0), tables[7].sum(axis=0)
@@ -82,8 +84,11 @@ def float_tables(
     ]  # fmt: skip
     dead = np.zeros(1, "i8")
     kernel(
-        values, shift, parts, (1, height - 1, 1, width - 1), *lines, *tables,
-        (0, height - 2, 1, width), dead,
+        values, shift, parts,
+        fused.PlaneTables(
+            (1, height - 1, 1, width - 1), (0, height - 2, 1, width), *lines,
+            np.zeros((2, 0), "i4"), *tables, dead,
+        ),
     )  # fmt: skip
     return [*tables, dead]
 

@@ -2,16 +2,14 @@
 
 `integer_plane` takes codes: uint16 numbers whose value is ``code + bias`` (every integer type to
 16 bits maps to them). `float_plane` takes float64 with NaN for what is excluded; it serves floats,
-wider integers and masked integers. Both fill the same tables, so a state is made from either.
-
-Tables by tile have rows and columns of the tiles that the plane touches. `tile_row[y]` is the row
-of line y, and `tile_edges` are the columns where a tile starts, 0 first and the width last;
-`cell_row` and `cell_edges` say the same for the cells of the thumbnail.
+wider integers and masked integers. Both fill the same `PlaneTables`, so a state is made from
+either.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -27,22 +25,56 @@ FEW_RESPONSES = 32768 - 128  # the first of 256 responses about 0, in 16 bits
 RESPONSE_ZERO = 65536  # the bin of response 0 in tables of integer responses
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def integer_plane(
-    codes, bias, zero, parts, bounds, tile_row, tile_edges, cell_row, cell_edges,
-    histogram, row_table, column_table, tile_table, cell_table, pair_table, focus_table,
-    response_table, excess_table, dead_bounds, dead_table,
-):  # fmt: skip
-    """Sweep a plane of codes without exclusions.
+Bounds = tuple[int, int, int, int]
+"""y0, y1, x0, x1."""
 
-    `bounds` (y0, y1, x0, x1) holds the centres whose 3x3 neighbourhood is looked at. Tables:
-    `histogram` (2, 65536); `row_table` (2, n) sums and squares; `column_table` (n) sums;
-    `tile_table` (6, ty, tx) count, sum, squares, zeros, pixels at the largest value, and that
-    value; `cell_table` (2, cy, cx) count and sum; `pair_table` (2) products right and down;
-    `focus_table` (4, ty, tx) count, Laplacian, its square, gradient; `response_table`
-    (2, 131072); `excess_table` (2, 65536) of responses beyond 8 counting sigmas, with the offset
-    of the second taken as 32768; `dead_table` (1). Returns whether `excess_table` was touched.
+
+class PlaneTables(NamedTuple):
+    """Where a plane lies among tiles and cells, and the tables that a sweep adds to.
+
+    Shapes are those of `integer_plane`; where those of `float_plane` differ they come second.
     """
+
+    bounds: Bounds
+    """Centres whose 3x3 neighbourhood is looked at."""
+    dead_bounds: Bounds
+    """Pixels that are judged for dead windows."""
+    tile_row: np.ndarray
+    """Of each line the row of its tiles, among those that the plane touches."""
+    tile_edges: np.ndarray
+    """Columns where a tile starts, 0 first and the width last."""
+    cell_row: np.ndarray
+    """The same for the cells of the thumbnail."""
+    cell_edges: np.ndarray
+    histogram: np.ndarray
+    """(2, 65536), which add; floats have none."""
+    rows: np.ndarray
+    """(2, height) sum and squares; (3, height) count, sum and squares."""
+    columns: np.ndarray
+    """(width,) sums; (3, width) count, sum and squares."""
+    tiles: np.ndarray
+    """(6, ty, tx) count, sum, squares, zeros, pixels at the largest value, and that value."""
+    cells: np.ndarray
+    """(2, cy, cx) count and sum."""
+    pairs: np.ndarray
+    """(2,) products right and down; (2, 6) count, both sums, both squares, products."""
+    focus: np.ndarray
+    """(4, ty, tx) count, Laplacian, its square, gradient."""
+    response: np.ndarray
+    """(2, 131072), which add, pixel minus local median; (1, 131072), or (1, 65536) of floats."""
+    excess: np.ndarray
+    """(2, 65536) responses beyond 8 counting sigmas, the second with an offset of 32768."""
+    dead: np.ndarray
+    """(1,) pixels in dead windows."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def integer_plane(codes, bias, zero, parts, tables):
+    """Sweep a plane of codes without exclusions; returns whether the excess was touched."""
+    bounds, tile_row, tile_edges = tables.bounds, tables.tile_row, tables.tile_edges
+    cell_row, cell_edges = tables.cell_row, tables.cell_edges
+    histogram, row_table, tile_table = tables.histogram, tables.rows, tables.tiles
+    pair_table, response_table = tables.pairs, tables.response
     height, width = codes.shape
     band = np.zeros(width, np.uint32)
     # Each an array of its own: loops over rows of one array would not be vectorised.
@@ -70,23 +102,23 @@ def integer_plane(
         if parts & COLUMNS:
             rows.add_columns(row, band)
             if y + 1 == height or cell_row[y + 1] != cell_row[y]:
-                _flush_band(band, column_table, cell_table[:, cell_row[y]], cell_edges)
+                _flush_band(band, tables.columns, tables.cells[:, cell_row[y]], cell_edges)
         if parts & PAIRS:
             pair_table[0] += rows.product(row[: width - 1], row[1:], largest)
             if y + 1 < height:
                 pair_table[1] += rows.product(row, codes[y + 1], max(largest, following))
         if parts & DEAD:
-            dead_table[0] += dead_row(row, y, zero, run, last, corners, dead_bounds)
+            tables.dead[0] += dead_row(row, y, zero, run, last, corners, tables.dead_bounds)
         if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
             continue
         above, below = codes[y - 1], codes[y + 1]
         if parts & FOCUS:
-            _tile_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table, short)
+            _tile_sharpness(above, row, below, bounds, tile_row[y], tile_edges, tables.focus, short)
         if parts & HOT:
             first, stop = bounds[2] - 1, bounds[3] + 1
             any_excess |= _count_responses(
                 above[first:stop], row[first:stop], below[first:stop], bias, scratch,
-                few_responses, response_table, excess_table,
+                few_responses, response_table, tables.excess,
             )  # fmt: skip
     if parts & MOMENTS:
         _add_few(few, histogram[0])
@@ -283,18 +315,14 @@ def dead_plane(zeros, bounds):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def float_plane(
-    values, shift, parts, bounds, tile_row, tile_edges, cell_row, cell_edges,
-    row_table, column_table, tile_table, cell_table, pair_table, focus_table,
-    response_table, excess_table, dead_bounds, dead_table,
-):  # fmt: skip
+def float_plane(values, shift, parts, tables):
     """Sweep a plane of float64 where NaN is excluded; second-order sums are about `shift`.
 
-    Tables as in `integer_plane`, but `row_table` and `column_table` are (3, n) count, sum, squares,
-    `pair_table` (2, 6) count, both sums, both squares and products. With an `excess_table` of
-    length 0 the image is no integer image to 16 bits: `response_table[0]` then counts responses by
-    `response_bin`, and the excess needs a scale that is not known yet.
+    With an `excess` of length 0 the image is no integer image to 16 bits: `response[0]` then counts
+    responses by `response_bin`, and the excess needs a scale that is not known yet.
     """
+    bounds, tile_row, tile_edges = tables.bounds, tables.tile_row, tables.tile_edges
+    pair_table, response_table, excess_table = tables.pairs, tables.response, tables.excess
     integers = excess_table.shape[1] > 0
     height, width = values.shape
     run, last, corners = _no_zeros(width)
@@ -302,20 +330,20 @@ def float_plane(
         row = values[y]
         if parts & MOMENTS:
             _float_moments(
-                row, y, shift, tile_row[y], tile_edges, cell_row[y], cell_edges,
-                row_table, column_table, tile_table, cell_table,
+                row, y, shift, tile_row[y], tile_edges, tables.cell_row[y], tables.cell_edges,
+                tables.rows, tables.columns, tables.tiles, tables.cells,
             )  # fmt: skip
         if parts & PAIRS:
             _add_pairs(row[: width - 1], row[1:], shift, pair_table[0])
             if y + 1 < height:
                 _add_pairs(row, values[y + 1], shift, pair_table[1])
         if parts & DEAD:
-            dead_table[0] += dead_row(row, y, 0.0, run, last, corners, dead_bounds)
+            tables.dead[0] += dead_row(row, y, 0.0, run, last, corners, tables.dead_bounds)
         if y < bounds[0] or y >= bounds[1] or bounds[2] >= bounds[3]:
             continue
         above, below = values[y - 1], values[y + 1]
         if parts & FOCUS:
-            _float_sharpness(above, row, below, bounds, tile_row[y], tile_edges, focus_table)
+            _float_sharpness(above, row, below, bounds, tile_row[y], tile_edges, tables.focus)
         if parts & HOT:
             for x in range(bounds[2], bounds[3]):
                 median = _median9(above, row, below, x)

@@ -30,6 +30,7 @@ from gigaqc.kernels.fused import (
     OFFSET,
     PAIRS,
     RESPONSE_ZERO,
+    PlaneTables,
 )
 
 _DENSE = 1 << 20  # bins that are counted in a table of all of them, and not by sorting
@@ -82,90 +83,79 @@ class _Sums:
         return to_host(found), self.of(of_pixel == values)
 
 
-def integer_plane(
-    codes: Any, bias: int, zero: int, parts: int, bounds: tuple[int, int, int, int],
-    tile_row: np.ndarray, tile_edges: np.ndarray, cell_row: np.ndarray, cell_edges: np.ndarray,
-    histogram: np.ndarray, row_table: np.ndarray, column_table: np.ndarray, tile_table: np.ndarray,
-    cell_table: np.ndarray, pair_table: np.ndarray, focus_table: np.ndarray,
-    response_table: np.ndarray, excess_table: np.ndarray, dead_bounds: tuple[int, int, int, int],
-    dead_table: np.ndarray,
-) -> bool:  # fmt: skip
-    """Sweep a plane of codes without exclusions; tables as `fused.integer_plane` has them."""
-    xp = namespace_of(codes)
-    tiles, cells = _Sums.over(codes, tile_row, tile_edges), _Sums.over(codes, cell_row, cell_edges)
+def integer_plane(codes: Any, bias: int, zero: int, parts: int, tables: PlaneTables) -> bool:
+    """Sweep a plane of codes without exclusions, as `fused.integer_plane`."""
+    xp, bounds = namespace_of(codes), tables.bounds
+    tiles = _Sums.over(codes, tables.tile_row, tables.tile_edges)
+    cells = _Sums.over(codes, tables.cell_row, tables.cell_edges)
     values = xp.astype(codes, xp.int64)
     squares = values * values
     if parts & MOMENTS:
-        histogram[0] += occurrences(values, 65536).astype(histogram.dtype)
-        row_table += to_host(xp.stack([xp.sum(values, axis=1), xp.sum(squares, axis=1)]))
+        tables.histogram[0] += occurrences(values, 65536).astype(tables.histogram.dtype)
+        tables.rows[:] += to_host(xp.stack([xp.sum(values, axis=1), xp.sum(squares, axis=1)]))
         largest, at_largest = tiles.largest(values, -1)
         sums = [tiles.of(p) for p in (values >= 0, values, squares, values == int(zero))]
-        tile_table[:4] += np.stack(sums).astype("i8")
-        tile_table[4:] = at_largest, largest
+        tables.tiles[:4] += np.stack(sums).astype("i8")
+        tables.tiles[4:] = at_largest, largest
     if parts & COLUMNS:
-        column_table += to_host(xp.sum(values, axis=0))
-        cell_table[1] += cells.of(values).astype("i8")
+        tables.columns[:] += to_host(xp.sum(values, axis=0))
+        tables.cells[1] += cells.of(values).astype("i8")
     if parts & PAIRS:
         for k, (first, second) in enumerate(_neighbours(values)):
-            pair_table[k] += int(xp.sum(first * second))
+            tables.pairs[k] += int(xp.sum(first * second))
     if parts & DEAD:
-        dead_table[0] += _dead(values == int(zero), dead_bounds)
+        tables.dead[0] += _dead(values == int(zero), tables.dead_bounds)
     if bounds[0] >= bounds[1] or bounds[2] >= bounds[3]:
         return False
     nine = _neighbourhood(values, bounds)
     if parts & FOCUS:
-        _add_sharpness(nine, tiles.within(bounds), focus_table)
+        _add_sharpness(nine, tiles.within(bounds), tables.focus)
     if not parts & HOT:
         return False
     median = _median(xp, nine)
     response = nine[4] - median
-    response_table[0] += occurrences(response + RESPONSE_ZERO, 131072).astype(response_table.dtype)
-    return _add_excess(xp, response, median + int(bias), excess_table)
+    tables.response[0] += occurrences(response + RESPONSE_ZERO, 131072).astype(
+        tables.response.dtype
+    )
+    return _add_excess(xp, response, median + int(bias), tables.excess)
 
 
-def float_plane(
-    values: Any, shift: float, parts: int, bounds: tuple[int, int, int, int],
-    tile_row: np.ndarray, tile_edges: np.ndarray, cell_row: np.ndarray, cell_edges: np.ndarray,
-    row_table: np.ndarray, column_table: np.ndarray, tile_table: np.ndarray,
-    cell_table: np.ndarray, pair_table: np.ndarray, focus_table: np.ndarray,
-    response_table: np.ndarray, excess_table: np.ndarray, dead_bounds: tuple[int, int, int, int],
-    dead_table: np.ndarray,
-) -> None:  # fmt: skip
-    """Sweep a plane of float64 with NaN for what is excluded; tables as in `fused.float_plane`."""
-    xp = namespace_of(values)
+def float_plane(values: Any, shift: float, parts: int, tables: PlaneTables) -> None:
+    """Sweep a plane of float64 with NaN for what is excluded, as `fused.float_plane`."""
+    xp, bounds = namespace_of(values), tables.bounds
     valid = ~xp.isnan(values)
     about = xp.where(valid, values - shift, 0.0)
     if parts & MOMENTS:
-        tiles = _Sums.over(values, tile_row, tile_edges)
-        cells = _Sums.over(values, cell_row, cell_edges)
-        _add_float_moments(values, valid, about, tiles, row_table, column_table, tile_table)
-        cell_table += np.stack([cells.of(valid), cells.of(about)])
+        tiles = _Sums.over(values, tables.tile_row, tables.tile_edges)
+        cells = _Sums.over(values, tables.cell_row, tables.cell_edges)
+        _add_float_moments(values, valid, about, tiles, tables)
+        tables.cells[:] += np.stack([cells.of(valid), cells.of(about)])
     if parts & PAIRS:
         for table, (a, b), (m, n) in zip(
-            pair_table, _neighbours(about), _neighbours(valid), strict=True
+            tables.pairs, _neighbours(about), _neighbours(valid), strict=True
         ):
             both = xp.astype(m & n, xp.float64)
             a, b = a * both, b * both
             table += [float(xp.sum(p)) for p in (both, a, b, a * a, b * b, a * b)]
     if parts & DEAD:
-        dead_table[0] += _dead(values == 0, dead_bounds)
+        tables.dead[0] += _dead(values == 0, tables.dead_bounds)
     if bounds[0] >= bounds[1] or bounds[2] >= bounds[3]:
         return
     nine = _neighbourhood(values, bounds)
     if parts & FOCUS:
-        tiles = _Sums.over(values, tile_row, tile_edges)
-        _add_sharpness(nine, tiles.within(bounds), focus_table)
+        tiles = _Sums.over(values, tables.tile_row, tables.tile_edges)
+        _add_sharpness(nine, tiles.within(bounds), tables.focus)
     if not parts & HOT:
         return
     known = ~xp.isnan(_total(nine))
     median = _median(xp, nine)[known]
     response = nine[4][known] - median
-    if not excess_table.shape[1]:
-        response_table[0] += occurrences(_response_bins(xp, response), 65536)
+    if not tables.excess.shape[1]:
+        tables.response[0] += occurrences(_response_bins(xp, response), 65536)
         return
     whole = xp.astype(response, xp.int64)
-    response_table[0] += occurrences(whole + RESPONSE_ZERO, 131072)
-    _add_excess(xp, whole, xp.astype(median, xp.int64), excess_table)
+    tables.response[0] += occurrences(whole + RESPONSE_ZERO, 131072)
+    _add_excess(xp, whole, xp.astype(median, xp.int64), tables.excess)
 
 
 def hot_plane(values: Any, bounds: tuple[int, int, int, int], limit: float, unit: float) -> int:
@@ -286,16 +276,15 @@ def _add_excess(xp: Any, d: Any, level: Any, table: np.ndarray) -> bool:
 
 
 def _add_float_moments(
-    values: Any, valid: Any, about: Any, tiles: _Sums,
-    row_table: np.ndarray, column_table: np.ndarray, tile_table: np.ndarray,
-) -> None:  # fmt: skip
+    values: Any, valid: Any, about: Any, tiles: _Sums, tables: PlaneTables
+) -> None:
     xp = tiles.xp
     parts = [xp.astype(valid, xp.float64), about, about * about]
-    row_table += np.stack([to_host(xp.sum(p, axis=1)) for p in parts])
-    column_table += np.stack([to_host(xp.sum(p, axis=0)) for p in parts])
-    tile_table[:4] += np.stack([tiles.of(p) for p in (*parts, values == 0)])
+    tables.rows[:] += np.stack([to_host(xp.sum(p, axis=1)) for p in parts])
+    tables.columns[:] += np.stack([to_host(xp.sum(p, axis=0)) for p in parts])
+    tables.tiles[:4] += np.stack([tiles.of(p) for p in (*parts, values == 0)])
     largest, at_largest = tiles.largest(xp.where(valid, values, -xp.inf), -np.inf)
-    tile_table[4:6] = np.where(largest > -np.inf, at_largest, 0), largest
+    tables.tiles[4:6] = np.where(largest > -np.inf, at_largest, 0), largest
 
 
 def _add_sharpness(nine: list[Any], tiles: _Sums, table: np.ndarray) -> None:

@@ -14,10 +14,12 @@ from gigaqc.distribution import (
 )
 from gigaqc.grid import touched
 from gigaqc.kernels import fused
+from gigaqc.kernels.fused import PlaneTables
 from gigaqc.observe.blocks import DEAD_HALO, Channels, Place, Request, Seam, kernels_of
 from gigaqc.observe.registry import Part
 
 _NO_COUNTS = (0, np.zeros(0, "i8"))
+_NO_HISTOGRAM = np.zeros((2, 0), "i4")
 
 
 class _Scratch(threading.local):
@@ -120,14 +122,23 @@ class Tables:
         pairs = np.zeros(2, "i8")
         exceeded = False
         for t, z in np.ndindex(codes.shape[:2]):
-            exceeded |= kernels_of(codes, fused).integer_plane(
-                codes[t, z], np.int32(bias), np.uint16(-bias), parts, self.bounds, self.tile_row,
-                self.tile_edges, self.cell_row, self.cell_edges, scratch.histogram, rows,
-                columns, tiles[:, t, z], cells, pairs, self.focus[:, t, z], scratch.response,
-                scratch.excess, self.dead_bounds, self.dead,
+            tables = self._of_plane(
+                t, z, histogram=scratch.histogram, rows=rows, columns=columns, tiles=tiles,
+                cells=cells, pairs=pairs, response=scratch.response, excess=scratch.excess,
             )  # fmt: skip
+            exceeded |= kernels_of(codes, fused).integer_plane(
+                codes[t, z], np.int32(bias), np.uint16(-bias), parts, tables
+            )
         self._take_codes(codes, rows, columns, tiles, cells, pairs, bias, shift)
         return self._take_scratch(parts, exceeded)
+
+    def _of_plane(self, t: int, z: int, *, tiles: np.ndarray, **tables: np.ndarray) -> PlaneTables:
+        """What a kernel gets for one plane; all but these tables and focus are of all planes."""
+        return PlaneTables(
+            self.bounds, self.dead_bounds, self.tile_row, self.tile_edges, self.cell_row,
+            self.cell_edges, tiles=tiles[:, t, z], focus=self.focus[:, t, z], dead=self.dead,
+            **tables,
+        )  # fmt: skip
 
     def _take_scratch(self, parts: int, exceeded: bool) -> tuple[int, np.ndarray]:
         """Take the dense tables of the thread, which clears them; returns the histogram."""
@@ -181,12 +192,14 @@ class Tables:
         response = np.zeros((1, 131072 if integers else 65536), "i8")
         excess = np.zeros((2, 65536 if integers else 0), "i8")
         for t, z in np.ndindex(values.shape[:2]):
-            kernels_of(values, fused).float_plane(
-                values[t, z], float(shift), int(self.request.parts), self.bounds, self.tile_row,
-                self.tile_edges, self.cell_row, self.cell_edges, self.rows, self.columns,
-                self.tiles[:, t, z], self.cells, self.pairs, self.focus[:, t, z], response,
-                excess, self.dead_bounds, self.dead,
+            tables = self._of_plane(
+                t, z, histogram=_NO_HISTOGRAM, rows=self.rows, columns=self.columns,
+                tiles=self.tiles, cells=self.cells, pairs=self.pairs, response=response,
+                excess=excess,
             )  # fmt: skip
+            kernels_of(values, fused).float_plane(
+                values[t, z], float(shift), int(self.request.parts), tables
+            )
         self.response = trim(response[0])
         if integers:
             self.excess = (trim(excess[0]), trim(excess[1]))
