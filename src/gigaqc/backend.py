@@ -38,6 +38,16 @@ def local(block: Any) -> Any:
     return to_host(block) if on_host(block) else block
 
 
+def contiguous(block: Any, dtype: Any) -> Any:
+    """On the host a contiguous array of a type, as compiled kernels take; on a device itself."""
+    return np.ascontiguousarray(block, dtype) if on_host(block) else block
+
+
+def reshaped(block: Any, shape: tuple[int, ...]) -> Any:
+    """The block in another shape, where it is."""
+    return block.reshape(shape) if on_host(block) else namespace_of(block).reshape(block, shape)
+
+
 def empty_beside(block: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     """An array where the block is; by default of the same type."""
     dtype = block.dtype if dtype is None else dtype

@@ -22,7 +22,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.typing import Key
 from dask.utils import parse_bytes
 
-from gigaqc.backend import empty_beside, local, namespace_of, on_host, to_host
+from gigaqc.backend import empty_beside, local, reshaped, to_host
 from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import (
@@ -217,8 +217,7 @@ class _Work:
 
 def _by_pixel(block: Any) -> Any:
     """Dims time, pixel."""
-    shape = (block.shape[0], -1)
-    return block.reshape(shape) if on_host(block) else namespace_of(block).reshape(block, shape)
+    return reshaped(block, (block.shape[0], -1))
 
 
 def _blocks(

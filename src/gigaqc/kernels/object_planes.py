@@ -54,6 +54,16 @@ def find_runs(labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return bounds, ids.view(f"u{ids.itemsize}").astype("u8"), first
 
 
+def unsigned(labels: Any) -> Any:
+    """The labels themselves: `find_runs` asks only whether they are equal, and 0."""
+    return labels
+
+
+def members(block: Any, *runs: Any) -> tuple[Members]:
+    """What tells kernels which pixels of a block are whose, as `objects.members`."""
+    return (Members.of(block, *runs),)
+
+
 @dataclass(frozen=True)
 class Members:
     """The pixels of each of `n` objects, side by side."""

@@ -9,6 +9,8 @@ of floats, which are (n, mean, M2).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -19,6 +21,17 @@ N_SUMS = 9
 
 N_VALUES = 5
 """Of one channel: n, mean, M2, min, max."""
+
+
+def unsigned(block: np.ndarray) -> np.ndarray:
+    """A block of labels as native unsigned integers of the same bits."""
+    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
+    return native.view(f"u{native.dtype.itemsize}")
+
+
+def members(block: np.ndarray, *runs: Any) -> tuple[Any, ...]:
+    """What tells kernels which pixels of a block are whose: bounds, first, slots, how many."""
+    return runs
 
 
 @njit(nogil=True, cache=True)

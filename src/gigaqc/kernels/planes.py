@@ -1,6 +1,6 @@
 """What `fused` and `accumulate` compute, written for the array API: for planes on a device.
 
-`integer_plane`, `float_plane`, `hot_plane`, `count_keys`, `values_in` and `products` give what
+`integer_plane`, `float_plane`, `hot_plane`, `count_keys`, `values_in` and `add_products` give what
 their compiled namesakes give and fill the same tables. Planes are arrays of any namespace of the
 Python array API standard and stay on their device; tables are numpy arrays in the memory of the
 host, and what is added to them is the only thing that moves. Sums of integers are as exact;
@@ -209,6 +209,11 @@ def values_in(values: Any, bins: np.ndarray, layout: KeyLayout) -> tuple[np.ndar
 def products(x: Any, y: Any) -> np.ndarray:
     """``x @ y.T`` of float64 rows of channels."""
     return to_host(x @ namespace_of(x).matrix_transpose(y))
+
+
+def add_products(x: Any, y: Any, symmetric: bool, out: np.ndarray) -> None:
+    """Add them, as `accumulate.add_products`; both triangles, also of what is symmetric."""
+    out += products(x, y)
 
 
 def occurrences(values: Any, size: int) -> np.ndarray:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import on_host, to_host
+from gigaqc.backend import contiguous, to_host
 from gigaqc.distribution import bias_of, layout_of
 from gigaqc.errors import ImageError
 from gigaqc.kernels import object_planes
 from gigaqc.kernels import objects as kernels
-from gigaqc.objects.labels import unsigned
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.objectsums import Rows
-from gigaqc.observe.blocks import Place, kernels_of, to_codes
+from gigaqc.observe.blocks import Place, to_codes
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,13 @@ class BlockRuns:
     def of(cls, block: np.ndarray, place: Place, reach: int) -> BlockRuns:
         """Those of a (t, z, y, x) block; `reach` 1 joins pieces diagonally too."""
         height, width = block.shape[-2:]
-        find_runs = kernels_of(block, kernels, object_planes).find_runs
-        ids_of = unsigned(block) if on_host(block) else block
-        bounds, ids, first = find_runs(ids_of.reshape(-1, width))
+        own = of_place(block, kernels, object_planes)
+        bounds, ids, first = own.find_runs(own.unsigned(block).reshape(-1, width))
         if block.dtype.kind == "i":
             _refuse_negative(block, ids, place)
         placed = kernels.place_runs(bounds, ids, first, height, reach)
         slots, distinct, pieces, parent = placed
-        where: tuple[Any, ...] = (bounds, first, slots, len(distinct))
-        if not on_host(block):
-            where = (object_planes.Members.of(block, *where),)
+        where = own.members(block, bounds, first, slots, len(distinct))
         return cls(bounds, first, slots, distinct, pieces, parent, height, width, where)
 
     def rows(self, channels: Iterable[np.ndarray], count: int, place: Place) -> Rows:
@@ -66,12 +63,10 @@ class BlockRuns:
         )  # fmt: skip
 
     def _values(self, pixels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        sums = kernels_of(pixels, kernels, object_planes)
+        sums = of_place(pixels, kernels, object_planes)
         layout = layout_of(pixels.dtype)
         if layout is not None:
-            if on_host(pixels):
-                pixels = np.ascontiguousarray(pixels, layout.float_type)
-            return sums.sum_floats(pixels, *self.where)
+            return sums.sum_floats(contiguous(pixels, layout.float_type), *self.where)
         total, squares, low, high = sums.sum_codes(to_codes(pixels), *self.where).T
         # About the nearest integer to the mean all terms are exact, whatever wraps around between.
         middle = (2 * total + counts) // (2 * counts)

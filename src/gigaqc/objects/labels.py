@@ -100,12 +100,6 @@ def aligned(labels: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return rechunked(labels, image.chunksizes)
 
 
-def unsigned(block: np.ndarray) -> np.ndarray:
-    """A block of labels as native unsigned integers of the same bits."""
-    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
-    return native.view(f"u{native.dtype.itemsize}")
-
-
 def ring_labels(labels: xr.DataArray, width: int) -> xr.DataArray:
     """The background within `width` pixels of an object, by its label, plane by plane (lazy).
 
@@ -120,7 +114,7 @@ def ring_labels(labels: xr.DataArray, width: int) -> xr.DataArray:
 def _ring_block(block: np.ndarray, halo: Halo, channels: slice, width: int) -> np.ndarray:
     top, bottom, left, right = halo
     height, length = block.shape[-2:]
-    ids = unsigned(block)
+    ids = kernels.unsigned(block)
     core = (..., slice(top, height - bottom), slice(left, length - right))
     out = np.empty_like(ids[core])
     for index in np.ndindex(*block.shape[:-2]):

@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.backend import on_host
+from gigaqc.backend import contiguous
 from gigaqc.kernels import by_label, object_planes
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import aligned
-from gigaqc.observe.blocks import Channels, Place, kernels_of
+from gigaqc.observe.blocks import Channels, Place
 from gigaqc.passes import Pass
 
 
@@ -100,7 +101,7 @@ def _observe_stained(
 ) -> Stained:
     runs = BlockRuns.of(masks[0], place, 0)
     order = np.argsort(runs.distinct)
-    kernels = kernels_of(masks[0], by_label, object_planes)
+    kernels = of_place(masks[0], by_label, object_planes)
     found = [
         kernels.sum_stained(_values(channel, runs), *runs.where, float(threshold))[order]
         for channel, threshold in zip(channels, thresholds, strict=True)
@@ -115,11 +116,10 @@ def _observe_pairs(
     order = np.argsort(runs.distinct)
     x, y = (_values(channel, runs) for channel in channels)
     limits = (float(t) for t in thresholds)
-    kernels = kernels_of(masks[0], by_label, object_planes)
+    kernels = of_place(masks[0], by_label, object_planes)
     table = kernels.sum_pairs(x, y, *runs.where, *limits)
     return Pairs(runs.distinct[order], table[order])
 
 
 def _values(channel: np.ndarray, runs: BlockRuns) -> np.ndarray:
-    plane = channel.reshape(-1, runs.width)
-    return np.ascontiguousarray(plane, "f8") if on_host(plane) else plane
+    return contiguous(channel.reshape(-1, runs.width), "f8")

@@ -17,7 +17,6 @@ import numpy as np
 from gigaqc.backend import to_host
 from gigaqc.kernels import objects as kernels
 from gigaqc.objects.blocks import BlockRuns
-from gigaqc.objects.labels import unsigned
 from gigaqc.objectsums import Rows
 from gigaqc.observe.blocks import Place
 
@@ -42,7 +41,7 @@ class BlockEdges:
         """Those of a (1, 1, y, x) block."""
         plane = block[0, 0]
         sides = (plane[0], plane[-1], plane[:, 0], plane[:, -1])
-        lines = {s: unsigned(to_host(line)) for s, line in zip(_SIDES, sides, strict=True)}
+        lines = {s: kernels.unsigned(to_host(line)) for s, line in zip(_SIDES, sides, strict=True)}
         found = kernels.edge_pieces(runs.bounds, runs.first, runs.parent, runs.width)
         roots = dict(zip(_SIDES, found, strict=True))
         open_sides = [side for side in _SIDES if getattr(place, side)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import on_host, to_host
+from gigaqc.backend import contiguous, to_host
 from gigaqc.distribution import layout_of
-from gigaqc.kernels import fused, planes
+from gigaqc.kernels import fused
 from gigaqc.observe.registry import Part, StateKind, kinds_of
 from gigaqc.observe.state import State
 
@@ -194,11 +193,6 @@ class Partial:
         return replace(self, state=self.state.merge(other.state))
 
 
-def kernels_of(block: Any, compiled: Any, on_device: Any = planes) -> Any:
-    """The kernels for a block: the compiled ones, or those of the same names for a device."""
-    return compiled if on_host(block) else on_device
-
-
 def to_codes(block: np.ndarray) -> np.ndarray:
     """An integer block to 16 bits as uint16 codes: ``value = code + bias_of(dtype)``."""
     if block.dtype.kind == "b":
@@ -207,9 +201,7 @@ def to_codes(block: np.ndarray) -> np.ndarray:
         if block.dtype.kind == "u":
             return block.astype("u2")
         return (block.astype("i2") + 128).astype("u2")
-    native = block
-    if on_host(block):
-        native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
+    native = contiguous(block, block.dtype.newbyteorder("="))
     return native if block.dtype.kind == "u" else native.view("u2") ^ np.uint16(0x8000)
 
 

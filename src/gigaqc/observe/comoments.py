@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gigaqc import states
-from gigaqc.backend import on_host
 from gigaqc.kernels import accumulate, planes
+from gigaqc.kernels.dispatch import of_place, twin
 from gigaqc.observe.blocks import Channels
 
 _SLAB = 16384  # pixels of each channel multiplied at once in float64: fits the second-level cache
@@ -20,9 +20,24 @@ _SHORT = 2048  # from the shift: some 500 products fit 32 bits
 
 
 def code_comoments(codes: Channels, shift: np.ndarray, sums: np.ndarray) -> states.CoMoments:
-    """Of codes without exclusions: in 16 bits where they are close to the shift, else float64."""
-    if not on_host(codes[0]):
-        return _complete_comoments(float(codes[0].size), sums, _products_there(codes, shift))
+    """Of codes without exclusions."""
+    return _complete_comoments(float(codes[0].size), sums, _code_products(codes, shift))
+
+
+def _products_there(codes: Channels, shift: np.ndarray) -> np.ndarray:
+    """On a device: in float64, in which all products are whole numbers."""
+    total = np.zeros((len(codes), len(codes)))
+    flat = [c.reshape(-1) for c in codes]
+    for start in range(0, flat[0].size, _DEVICE_SLAB):
+        part = slice(start, start + _DEVICE_SLAB)
+        x = np.stack([c[part].astype("f8") - s for c, s in zip(flat, shift.tolist(), strict=True)])
+        total += planes.products(x, x)
+    return total
+
+
+@twin(_products_there)
+def _code_products(codes: Channels, shift: np.ndarray) -> np.ndarray:
+    """In 16 bits where codes are close to the shift, else float64."""
     count, pixels = len(codes), codes[0].size
     pairs = list(zip([c.reshape(-1) for c in codes], shift, strict=True))
     short_total = np.zeros((count + count % 2,) * 2, "i8")
@@ -39,7 +54,7 @@ def code_comoments(codes: Channels, shift: np.ndarray, sums: np.ndarray) -> stat
             accumulate.add_short_products(part, farthest, short_total)
         else:
             _add_far_products(pairs, start, stop, total)
-    return _complete_comoments(float(pixels), sums, total + short_total[:count, :count])
+    return total + short_total[:count, :count]
 
 
 def _add_far_products(
@@ -52,17 +67,6 @@ def _add_far_products(
         for (codes, shift), row in zip(pairs, part, strict=True):
             accumulate.shifted_codes(codes[start:stop], np.int32(shift), row)
         accumulate.add_products(part, part, True, total)
-
-
-def _products_there(codes: Channels, shift: np.ndarray) -> np.ndarray:
-    """On a device: in float64, in which all products are whole numbers."""
-    total = np.zeros((len(codes), len(codes)))
-    flat = [c.reshape(-1) for c in codes]
-    for start in range(0, flat[0].size, _DEVICE_SLAB):
-        part = slice(start, start + _DEVICE_SLAB)
-        x = np.stack([c[part].astype("f8") - s for c, s in zip(flat, shift.tolist(), strict=True)])
-        total += planes.products(x, x)
-    return total
 
 
 def _complete_comoments(n: float, sums: np.ndarray, products: np.ndarray) -> states.CoMoments:
@@ -82,20 +86,17 @@ def value_comoments(values: Channels, shift: np.ndarray) -> states.CoMoments:
     """Of float64 channels with NaN for what is excluded: pairs that are both valid."""
     flat = [v.reshape(-1) for v in values]
     parts = np.zeros((4, len(flat), len(flat)))
-    slab = _SLAB if on_host(flat[0]) else _DEVICE_SLAB
+    slab = of_place(flat[0], _SLAB, _DEVICE_SLAB)
     for start in range(0, flat[0].size, slab):
         part = slice(start, start + slab)
         x = np.stack([v[part] - s for v, s in zip(flat, shift.tolist(), strict=True)])
         valid = (~np.isnan(x)).astype("f8")
         x[np.isnan(x)] = 0.0
-        if not on_host(x):
-            pairs = ((valid, valid), (x, valid), (x * x, valid), (x, x))
-            parts += [planes.products(a, b) for a, b in pairs]
-            continue
-        accumulate.add_products(valid, valid, False, parts[0])
-        accumulate.add_products(x, valid, False, parts[1])
+        add_products = of_place(x, accumulate, planes).add_products
         with np.errstate(over="ignore"):  # near the largest float: then nothing can be told
             squares = x * x
-        accumulate.add_products(squares, valid, False, parts[2])
-        accumulate.add_products(x, x, False, parts[3])
+        for (a, b), out in zip(
+            ((valid, valid), (x, valid), (squares, valid), (x, x)), parts, strict=True
+        ):
+            add_products(a, b, False, out)
     return states.CoMoments(*parts)

@@ -18,7 +18,8 @@ from gigaqc.distribution import (
     layout_of,
     trim,
 )
-from gigaqc.kernels import accumulate
+from gigaqc.kernels import accumulate, planes
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.observe.blocks import (
     DEAD_HALO,
     HALO,
@@ -29,7 +30,6 @@ from gigaqc.observe.blocks import (
     Request,
     Strips,
     finite_values,
-    kernels_of,
     middle_code,
     to_codes,
 )
@@ -89,11 +89,13 @@ def _observe_floats(
 ) -> Partial:
     layout = layout_of(request.dtype)
     assert layout is not None
-    keys, tallies, tables, shifts, outside, planes = [], [], [], [], [], []
+    keys, tallies, tables, shifts, outside, finite = [], [], [], [], [], []
     for c, channel in enumerate(channels):
         native = channel.astype(layout.float_type, copy=False)
         inside = native.ravel() if masks is None else native[masks[c]]
-        *bins, (zeros, nans, infinite) = kernels_of(inside, accumulate).count_keys(inside, layout)
+        *bins, (zeros, nans, infinite) = of_place(inside, accumulate, planes).count_keys(
+            inside, layout
+        )
         keys.append(KeyBins(*bins))
         tallies.append((native.size, nans, infinite, native.size - inside.size, zeros))
         values = finite_values(native)
@@ -105,10 +107,10 @@ def _observe_floats(
         tables.append(Tables(values.shape, place, request))
         tables[-1].sweep_values(values, shift)
         shifts.append(shift)
-        planes.append(values)
+        finite.append(values)
     histogram = KeyHistogram(layout, tuple(keys), (Refined.empty(),) * len(keys))
     swept = Swept(
-        planes, tables, np.array(shifts), place, request,
+        finite, tables, np.array(shifts), place, request,
         outside=None if masks is None else np.array(outside).T,
     )  # fmt: skip
     return _collected(swept, histogram, tallies)

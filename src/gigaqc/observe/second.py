@@ -11,7 +11,8 @@ from gigaqc.distribution import (
     Refined,
     layout_of,
 )
-from gigaqc.kernels import accumulate, fused
+from gigaqc.kernels import accumulate, fused, planes
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.observe.blocks import (
     HALO,
     Channels,
@@ -20,7 +21,6 @@ from gigaqc.observe.blocks import (
     Request,
     Strips,
     finite_values,
-    kernels_of,
 )
 from gigaqc.observe.registry import Part
 from gigaqc.observe.seams import seam_between
@@ -59,12 +59,14 @@ def observe_again(
     """Second read of a block of floats or wide integers."""
     layout = layout_of(request.dtype)
     assert layout is not None
-    refined, hot, planes = [], [], []
+    refined, hot, kept = [], [], []
     shape = (0, 0)
     for c, channel in enumerate(channels):
         native, shape = channel.astype(layout.float_type, copy=False), channel.shape[-2:]
         inside = native.ravel() if masks is None else native[masks[c]]
-        values, counts = kernels_of(inside, accumulate).values_in(inside, second.bins[c], layout)
+        values, counts = of_place(inside, accumulate, planes).values_in(
+            inside, second.bins[c], layout
+        )
         refined.append(Refined(second.bins[c], values, counts))
         if not request.parts & Part.RESPONSE:
             hot.append(0)
@@ -73,17 +75,17 @@ def observe_again(
         if masks is not None:
             plane[~masks[c]] = np.nan
         hot.append(_hot(plane, (1, shape[0] - 1, 1, shape[1] - 1), second, c))
-        planes.append(plane)
-    strips = Strips.cut(planes, place, 2 * HALO) if planes else None
+        kept.append(plane)
+    strips = Strips.cut(kept, place, 2 * HALO) if kept else None
     return Again(tuple(refined), np.array(hot, "i8"), Edges(place, shape, strips))
 
 
-def _hot(planes: np.ndarray, bounds: tuple, second: Second, channel: int) -> int:
+def _hot(values: np.ndarray, bounds: tuple, second: Second, channel: int) -> int:
     limit, unit = float(second.limit[channel]), float(second.unit[channel])
     if not np.isfinite(limit):
         return 0
-    hot_plane = kernels_of(planes, fused).hot_plane
-    return sum(hot_plane(p, bounds, limit, unit) for frame in planes for p in frame)
+    hot_plane = of_place(values, fused, planes).hot_plane
+    return sum(hot_plane(p, bounds, limit, unit) for frame in values for p in frame)
 
 
 def join_again(first: Again, second: Again, axis: int, request: Request, plan: Second) -> Again:
@@ -92,6 +94,6 @@ def join_again(first: Again, second: Again, axis: int, request: Request, plan: S
     hot = both.hot.copy()
     seam = seam_between(first.edges, second.edges, axis)
     if request.parts & Part.RESPONSE and seam.values is not None:
-        for c, planes in enumerate(seam.values):
-            hot[c] += _hot(np.ascontiguousarray(planes), seam.bounds, plan, c)
+        for c, values in enumerate(seam.values):
+            hot[c] += _hot(np.ascontiguousarray(values), seam.bounds, plan, c)
     return Again(both.refined, hot, first.edges.joined(second.edges, axis))

@@ -13,9 +13,10 @@ from gigaqc.distribution import (
     trim,
 )
 from gigaqc.grid import touched
-from gigaqc.kernels import fused
+from gigaqc.kernels import fused, planes
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.kernels.fused import PlaneTables
-from gigaqc.observe.blocks import DEAD_HALO, Channels, Place, Request, Seam, kernels_of
+from gigaqc.observe.blocks import DEAD_HALO, Channels, Place, Request, Seam
 from gigaqc.observe.registry import Part
 
 _NO_COUNTS = (0, np.zeros(0, "i8"))
@@ -126,7 +127,7 @@ class Tables:
                 t, z, histogram=scratch.histogram, rows=rows, columns=columns, tiles=tiles,
                 cells=cells, pairs=pairs, response=scratch.response, excess=scratch.excess,
             )  # fmt: skip
-            exceeded |= kernels_of(codes, fused).integer_plane(
+            exceeded |= of_place(codes, fused, planes).integer_plane(
                 codes[t, z], np.int32(bias), np.uint16(-bias), parts, tables
             )
         self._take_codes(codes, rows, columns, tiles, cells, pairs, bias, shift)
@@ -197,7 +198,7 @@ class Tables:
                 tiles=self.tiles, cells=self.cells, pairs=self.pairs, response=response,
                 excess=excess,
             )  # fmt: skip
-            kernels_of(values, fused).float_plane(
+            of_place(values, fused, planes).float_plane(
                 values[t, z], float(shift), int(self.request.parts), tables
             )
         self.response = trim(response[0])

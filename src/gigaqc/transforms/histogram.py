@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import on_host
 from gigaqc.distribution import CodeHistogram, layout_of
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks
+from gigaqc.kernels.dispatch import twin
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass
@@ -101,11 +101,14 @@ def _fractions(counts: np.ndarray) -> np.ndarray:
 
 
 def _equalized(block: np.ndarray, halo: Halo, channels: slice, curves: list[Curve]) -> np.ndarray:
-    if not on_host(block):
-        return stacks.equalized(block, curves[channels])
+    return _equalized_by(block, curves[channels])
+
+
+@twin(stacks.equalized)
+def _equalized_by(block: np.ndarray, curves: list[Curve]) -> np.ndarray:
     out = np.empty(block.shape, result_dtype(block.dtype))
     whole = block.dtype.kind in "iub" and block.dtype.itemsize <= 2
-    for c, (values, fractions) in enumerate(curves[channels]):
+    for c, (values, fractions) in enumerate(curves):
         if whole:
             out[c] = fractions[block[c].astype("i8") - int(values[0])]
         else:

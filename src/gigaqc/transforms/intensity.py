@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.kernels import stacks
+from gigaqc.kernels.dispatch import twin
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.scanning import LazyStatistics
@@ -106,10 +106,13 @@ def _limits(
 def _scaled(
     block: np.ndarray, halo: Halo, channels: slice, limits: np.ndarray, clip: bool
 ) -> np.ndarray:
-    if not on_host(block):
-        return stacks.scaled(block, limits[channels], clip)
+    return _scaled_by(block, limits[channels], clip)
+
+
+@twin(stacks.scaled)
+def _scaled_by(block: np.ndarray, limits: np.ndarray, clip: bool) -> np.ndarray:
     out = np.empty(block.shape, result_dtype(block.dtype))
-    for c, (first, span) in enumerate(limits[channels]):
+    for c, (first, span) in enumerate(limits):
         values = np.subtract(block[c], first, dtype="f8")
         values /= span
         out[c] = np.clip(values, 0, 1, out=values) if clip else values
@@ -150,8 +153,11 @@ def arcsinh(image: Any, cofactor: float = 5.0) -> xr.DataArray:
 
 
 def _arcsinh(block: np.ndarray, halo: Halo, channels: slice, cofactor: float) -> np.ndarray:
-    if not on_host(block):
-        return stacks.arcsinh(block, cofactor)
+    return _arcsinh_by(block, cofactor)
+
+
+@twin(stacks.arcsinh)
+def _arcsinh_by(block: np.ndarray, cofactor: float) -> np.ndarray:
     values = np.divide(block, cofactor, dtype="f8")
     return np.arcsinh(values, out=values).astype(result_dtype(block.dtype), copy=False)
 
@@ -219,9 +225,13 @@ def _window(statistics: Statistics, reference: int) -> tuple[float, float, float
 def _windowed(
     block: np.ndarray, halo: Halo, channels: slice, window: tuple[float, float, float, float]
 ) -> np.ndarray:
-    if not on_host(block):
-        return stacks.windowed(block, *window)
-    low, high, smallest, largest = window
+    return _windowed_by(block, *window)
+
+
+@twin(stacks.windowed)
+def _windowed_by(
+    block: np.ndarray, low: float, high: float, smallest: float, largest: float
+) -> np.ndarray:
     values = block.astype("f8")
     values[~np.isfinite(values)] = np.nan
     np.clip(values, low, high, out=values)

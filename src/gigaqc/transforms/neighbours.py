@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks, transform
+from gigaqc.kernels.dispatch import twin
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.transforms.common import like, number
 
@@ -66,11 +66,14 @@ def gaussian_blur(image: Any, sigma: Sigma | Sequence[Sigma]) -> xr.DataArray:
 
 
 def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Sigma]) -> np.ndarray:
-    if not on_host(block):
-        return stacks.blurred(block, halo, sigmas[channels])
+    return _blurred_by(block, halo, sigmas[channels])
+
+
+@twin(stacks.blurred)
+def _blurred_by(block: np.ndarray, halo: Halo, sigmas: Sequence[Sigma]) -> np.ndarray:
     core = stacks.core(block, halo)
     out = np.empty(core.shape, result_dtype(block.dtype))
-    for c, sigma in enumerate(sigmas[channels]):
+    for c, sigma in enumerate(sigmas):
         if not sigma:
             out[c] = core[c]
             continue
@@ -123,8 +126,11 @@ def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
 
 
 def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: float) -> np.ndarray:
-    if not on_host(block):
-        return stacks.without_hot(block, halo, threshold)
+    return _without_above(block, halo, threshold)
+
+
+@twin(stacks.without_hot)
+def _without_above(block: np.ndarray, halo: Halo, threshold: float) -> np.ndarray:
     values = block.astype(_exact_type(block.dtype))
     largest = _largest_neighbour(values)
     with np.errstate(invalid="ignore"):  # infinite pixels beside infinite neighbours
