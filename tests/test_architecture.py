@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,8 @@ LEVELS = {
     "kernels": 1,
     "polygons": 1.1,
     "image": 1.2,
-    "devices": 1.3,
     "io": 2,
+    "devices": 2.05,
     "sdata": 2,
     "distribution": 2,
     "states": 2.1,
@@ -148,6 +149,42 @@ def test_a_room_keeps_out_what_it_must_not_know(name):
         if target.partition(".")[0] in FORBIDDEN[room(name)]
     ]
     assert not found, f"gigaqc.{name} imports {found}"
+
+
+@functools.cache
+def loads(name: str) -> list[str]:
+    """Modules that a module imports when it is imported itself, and the packages it lies in."""
+    found = [name.rpartition(".")[0] or name]
+    for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found += [alias.name.removeprefix("gigaqc.") for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gigaqc"):
+            base = (node.module or "").removeprefix("gigaqc").removeprefix(".")
+            found += [base, *(f"{base}.{alias.name}".strip(".") for alias in node.names)]
+    return [module for module in found if module in MODULES and module]
+
+
+def reached(name: str) -> set[str]:
+    """Modules that are loaded once one is."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += loads(module)
+    return found
+
+
+@pytest.mark.parametrize("home", gigaqc._HOMES)
+def test_whatever_takes_an_image_brings_what_opens_paths(home):
+    modules = {m for m in reached(home) if room(m) == home}
+    takes = any(
+        target.startswith("gigaqc.image") or target == "gigaqc"
+        for module in modules
+        for target, _ in imports(module, MODULES[module])
+    )
+    assert not takes or "io.source" in reached(home)
 
 
 def test_only_backend_imports_cupy():

@@ -88,8 +88,8 @@ def unknown_chunks() -> da.Array:
 
 
 BAD_IMAGES: dict[str, tuple[Callable[[], Any], type[GigaqcError], tuple[str, ...]]] = {
-    "a path": (lambda: "slide.tif", ImageTypeError, ("slide.tif", "open_image")),
-    "a Path": (lambda: Path("slide.tif"), ImageTypeError, ("slide.tif", "open_image")),
+    "a path": (lambda: "no.tif", SourceNotFoundError, ("image: 'no.tif'", "not exist", "check")),
+    "a Path": (lambda: Path("no.tif"), SourceNotFoundError, ("image: 'no.tif'", "not exist")),
     "nothing": (lambda: None, ImageTypeError, ("NoneType", "pass")),
     "a list": (lambda: [[1, 2], [3, 4]], ImageTypeError, ("list", "numpy")),
     "a number": (lambda: 3, ImageTypeError, ("int", "pass")),

@@ -24,7 +24,14 @@ from gigaqc.formulas.schema import SCHEMA
 from gigaqc.formulas.segmentation import cells_by_tile
 from gigaqc.formulas.status import Status, worst
 from gigaqc.formulas.views import Labelled, Sample, Settings
-from gigaqc.image import as_image, as_mask, channel_index, channel_names, nuclear_channel
+from gigaqc.image import (
+    as_image,
+    as_mask,
+    channel_index,
+    channel_names,
+    nuclear_channel,
+    opened,
+)
 from gigaqc.io.location import without_query
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
 from gigaqc.objects import table_of
@@ -256,14 +263,15 @@ def assess(
     Parameters
     ----------
     image
-        An image, or a `Statistics` (then no pixel is read, and there is no tissue).
+        An image or its path, or a `Statistics` (then no pixel is read, and there is no tissue).
     labels
-        A label image of the same pixels, read once beside the image: its objects are measured and
-        judged too. An image with labels has one time.
+        A label image of the same pixels (or its path, as `open_labels` takes it), read once beside
+        the image: its objects are measured and judged too. An image with labels has one time.
     tissue
-        The channel that shows the tissue, or a bool mask of it. None takes the nuclear channel by
-        its name (DNA, DAPI, Hoechst, Ir191, Ir193, H3, histone), else the first; False leaves
-        tissue out. It costs one more read of that channel, and does not change the SNR.
+        The channel that shows the tissue, or a bool mask of it; the file of one as a
+        `pathlib.Path`, because a str is a channel. None takes the nuclear channel by its name (DNA,
+        DAPI, Hoechst, Ir191, Ir193, H3, histone), else the first; False leaves tissue out. It costs
+        one more read of that channel, and does not change the SNR.
     rules
         ``"robust"``, ``"recipe"``, a `Rules`, or the path of a TOML file.
     tile
@@ -290,7 +298,7 @@ def assess(
 
     Raises
     ------
-    ImageError, ChannelError, MaskError, ParameterError, RulesError
+    ImageError, ChannelError, MaskError, ParameterError, RulesError, SourceNotFoundError
         Before any pixel is read.
     ReadError
         A chunk cannot be read (with ``on_error="mask"`` too, where it is of labels or of a mask).
@@ -322,6 +330,7 @@ def assess(
         provenance = provenance_of(image, None, None, pairs, full_scale, 0, 0.0)
         return judged(image, None, chosen, name or "statistics", provenance)
     labelled = as_image(image)
+    labels = opened(labels, "labels", labels=True)
     names = channel_names(labelled)
     pairs = check_pairs(named, names, "expected_pairs")
     thresholds = () if full_scale is None else (float(full_scale),)

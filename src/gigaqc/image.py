@@ -12,7 +12,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import dask.array as da
 import numpy as np
@@ -56,11 +56,11 @@ def as_image(
     Parameters
     ----------
     source
-        A DataArray, a SpatialData image element (of a multiscale element its full-resolution
-        level), or a numpy, dask, zarr or cupy array.
+        A path or URL, as `gigaqc.open_image` takes it; a DataArray, a SpatialData image element (of
+        a multiscale element its full-resolution level), or a numpy, dask, zarr or cupy array.
     dims
         The axes of an array without labels, such as ``"tyx"``; 2-D is ``y x`` and 3-D is
-        ``c y x`` unless said. Overrides the labels of a DataArray.
+        ``c y x`` unless said. Overrides the labels of a DataArray, and the axes of a file.
     channels
         Names of the channels, in order; overrides the names it comes with.
     argument
@@ -76,7 +76,12 @@ def as_image(
     ------
     ImageTypeError, ImageError, ChannelError
         When it is no image; the message says what to pass instead.
+    SourceNotFoundError, ReadError
+        A path or URL without an image that can be read.
     """
+    if isinstance(source, (str, os.PathLike)):
+        source = opened(source, argument, dims=dims, channels=channels)
+        dims = channels = None  # which are those of the file
     labelled = _as_dataarray(source, argument)
     if labelled is None:
         data, labels = _as_dask(source, dims, argument)
@@ -103,6 +108,42 @@ def as_image(
             "dask array first."
         )
     return _by_tasks(labelled)
+
+
+class Opener(Protocol):
+    """Opens a path or URL lazily; its errors call it by the caller's argument."""
+
+    def __call__(
+        self,
+        source: str | os.PathLike[str],
+        argument: str,
+        *,
+        dims: str | Sequence[str] | None = None,
+        channels: Sequence[str] | None = None,
+        labels: bool = False,
+    ) -> xr.DataArray:
+        """The image, or with `labels` the label image."""
+
+
+_OPENERS: list[Opener] = []
+
+
+def opens_paths(opener: Opener) -> Opener:
+    """Register what opens paths and URLs: readers stand above this module, which knows none."""
+    _OPENERS[:] = [opener]
+    return opener
+
+
+def opened(source: Any, argument: str, **options: Any) -> Any:
+    """The image (or labels) of a path or URL, lazily; what is no path as it is."""
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    if not _OPENERS:
+        raise ImageTypeError(
+            f"{argument}: got the path {os.fspath(source)!r} before gigaqc.io was imported; open "
+            "it with gq.open_image(path)."
+        )
+    return _OPENERS[0](source, argument, **options)
 
 
 def parse_dims(dims: str | Sequence[Hashable] | None, ndim: int, argument: str) -> tuple[str, ...]:
@@ -156,11 +197,6 @@ def _as_dataarray(source: Any, argument: str) -> xr.DataArray | None:
                 f"{argument}: a Dataset with variables {list(source.data_vars)}; pass one of them."
             )
         return _chunked(next(iter(source.data_vars.values())))
-    if isinstance(source, (str, os.PathLike)):
-        raise ImageTypeError(
-            f"{argument}: got the path {os.fspath(source)!r}; open it first with "
-            "gq.open_image(path)."
-        )
     if hasattr(source, "images") and hasattr(source, "coordinate_systems"):
         raise ImageTypeError(
             f"{argument}: got a SpatialData object with images {list(source.images)}; pass one of "
@@ -200,8 +236,8 @@ def _as_dask(
         return source, parse_dims(dims, source.ndim, argument)
     if not (hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "ndim")):
         raise ImageTypeError(
-            f"{argument}: got {type(source).__name__}; pass an xarray.DataArray, a SpatialData "
-            "element, or a numpy, dask, zarr or cupy array."
+            f"{argument}: got {type(source).__name__}; pass a path or URL, an xarray.DataArray, a "
+            "SpatialData element, or a numpy, dask, zarr or cupy array."
         )
     check_dtype(np.dtype(source.dtype), argument)
     if source.ndim < 2:
@@ -357,15 +393,21 @@ def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataAr
     """A bool mask over the dims of `image` that it has, chunked like the image; not read.
 
     Dims that the mask lacks (often ``t``, ``c``, ``z``) are filled by repeating it. Polygons (of
-    shapely, or a shapes element) are in the coordinates of the image, see `gigaqc.polygons`.
+    shapely, or a shapes element) are in the coordinates of the image, see `gigaqc.polygons`. A
+    file, which often cannot hold bool, is a mask where it is above 0.
     """
     if is_polygons(mask):
         return polygon_mask(mask, image, argument)
+    if isinstance(mask, (str, os.PathLike)):
+        mask = _above_zero(opened(mask, argument), image)
     if isinstance(mask, xr.DataArray):
         labelled = mask
     else:
         if not hasattr(mask, "shape"):
-            raise MaskError(f"{argument}: got {type(mask).__name__}; pass bool, or polygons.")
+            raise MaskError(
+                f"{argument}: got {type(mask).__name__}; pass bool, polygons, or the path of a "
+                "file that is above 0 inside."
+            )
         labels = ("y", "x") if mask.ndim == 2 else tuple(image.dims)
         if mask.ndim != len(labels):
             raise MaskError(
@@ -390,3 +432,11 @@ def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataAr
         # Not xarray's token: dask's of a square in memory is that of its transpose too.
         return labelled.chunk(chunks, token=named("mask", labelled.data))
     return rechunked(_by_tasks(labelled), chunks)
+
+
+def _above_zero(mask: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """The mask that a file holds, without the axes of length 1 that formats add."""
+    if mask.sizes.get("c") == 1:
+        mask = mask.isel(c=0, drop=True)
+    added = [d for d in mask.dims if mask.sizes[d] == 1 and d not in image.dims]
+    return mask.isel(dict.fromkeys(added, 0), drop=True) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from gigaqc.transforms.common import like
 
 _FORMS = (
     "a pair of slices (y, x), bounds (x_min, y_min, x_max, y_max), polygons of shapely, a shapes "
-    "element, or a bool mask"
+    "element, a bool mask, or the path of one"
 )
 
 
@@ -38,7 +39,7 @@ def region(image: Any, where: Any, *, outside: float | None = None) -> Any:
     where
         A rectangle: a pair of slices (y, x) or a dict of them, in pixels, or bounds
         ``(x_min, y_min, x_max, y_max)``; polygons: of shapely, a list of them, or a shapes element
-        (GeoDataFrame); or a bool mask of the image's ``y x``.
+        (GeoDataFrame); or a bool mask of the image's ``y x``, or the path of one.
 
         Bounds and polygons are in the coordinates of the image: its ``y`` and ``x``, where it has
         these (as elements of SpatialData have), else pixels, the centre of the first at (0.5, 0.5),
@@ -95,6 +96,8 @@ def region(image: Any, where: Any, *, outside: float | None = None) -> Any:
             )
         return _tiles(image, where)
     labelled = as_image(image)
+    if isinstance(where, (str, os.PathLike)):
+        where = as_mask(where, labelled, "where")
     axes = {d: Axis.of(labelled, d) for d in ("y", "x")}
     chosen = _Where.of(where, labelled, axes)
     cut = chosen.cut(_with_places(labelled, axes))

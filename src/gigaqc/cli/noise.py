@@ -117,7 +117,7 @@ def isnr(
         options: dict[str, Any] = {
             "n_clusters": n_clusters,
             "correction": None if correction is Correction.NONE else str(correction),
-            "noise_mask": _mask(noise_mask, image),
+            "noise_mask": noise_mask,
         }
         with computing(workers, memory, scheduler), _bar("isnr", quiet=quiet):
             lazy = gq.isnr_map(image, **options).rename("isnr")
@@ -174,14 +174,13 @@ def tsnr(
         names = ("tsnr_map", "mean", "std")
         task = Task.of(source, out, element, form, "tsnr", names, overwrite)
         series = task.open_series(dims, channels, level)
-        inside = _mask(mask, series)
-        options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "mask": inside}
+        options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "mask": mask}
         with computing(workers, memory, scheduler), _bar("tsnr", quiet=quiet):
             both = gq.temporal_statistics(series, **options)
             ratio = gq.tsnr_map(series, baseline=str(baseline), **options)
             lazy = {"tsnr_map": ratio, "mean": both["mean"], "std": both["std"]}
             with _kept(lazy, out) as (maps, _):
-                table = gq.tsnr_summary(maps["tsnr_map"], mask=inside)
+                table = gq.tsnr_summary(maps["tsnr_map"], mask=mask)
                 figure, (left, right) = _two_axes()
                 gq.pl.map(maps["mean"], ax=left, label="temporal mean")
                 gq.pl.map(maps["tsnr_map"], ax=right, label="temporal SNR")
@@ -257,17 +256,6 @@ def gain(
                 table = _by_channel(numbers)
                 paths = task.write(maps, {"gain": table, "bins": _points(numbers)}, figure)
         task.say(table, paths, quiet=quiet)
-
-
-def _mask(path: str | None, image: xr.DataArray) -> xr.DataArray | None:
-    """Where the image in a file is above 0; with the axes that `image` has."""
-    if path is None:
-        return None
-    mask = gq.open_image(path)
-    if mask.sizes["c"] == 1:
-        mask = mask.isel(c=0, drop=True)
-    extra = [d for d in mask.dims if mask.sizes[d] == 1 and d not in image.dims]
-    return mask.isel(dict.fromkeys(extra, 0), drop=True) > 0
 
 
 def _bar(label: str, *, quiet: bool) -> AbstractContextManager[None]:

@@ -110,8 +110,9 @@ def cluster_pixels(
     channels
         Names or positions of the channels to look at; None takes all.
     mask
-        Bool, ``y x`` or more of the image's dims, or polygons (see `region`); a list for a list.
-        Other pixels get label 0. ``"positive"``: only pixels above 0 in all channels count.
+        Bool, ``y x`` or more of the image's dims, its file as a `pathlib.Path`, or polygons (see
+        `region`); a list for a list. Other pixels get label 0. ``"positive"``: only pixels above 0
+        in all channels count.
     fraction
         Part of the pixels that the model is trained on, in 0..1; at most `max_pixels` of all
         images. Drawn by a hash of their position and `seed`, so that the sample, the model and the
@@ -247,7 +248,7 @@ class _Task:
     ) -> _Task:
         """What the caller gave, checked."""
         several = isinstance(images, (list, tuple))
-        given = [as_image(i) for i in images] if several else [as_image(images)]
+        given = [as_image(i, argument="images") for i in (images if several else [images])]
         chosen = [chosen_channels(image, channels) for image in given]
         check_same_channels(chosen)
         if not (isinstance(fraction, (int, float)) and 0 < fraction <= 1):
@@ -258,7 +259,9 @@ class _Task:
             raise ParameterError(f"max_pixels: got {max_pixels!r}; pass a whole number from 1.")
         positive = isinstance(mask, str)
         if positive and mask != "positive":
-            raise ParameterError(f"mask: got {mask!r}; pass 'positive', a bool image, or None.")
+            raise ParameterError(
+                f"mask: got {mask!r}; pass 'positive', a bool image or its pathlib.Path, or None."
+            )
         masks = list(mask) if several and isinstance(mask, (list, tuple)) else [mask] * len(chosen)
         if len(masks) != len(chosen):
             raise ParameterError(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 
-from gigaqc.errors import ElementError, ParameterError, ReadError
-from gigaqc.image import listed
+from gigaqc.errors import ElementError, GigaqcError, ParameterError, ReadError
+from gigaqc.image import listed, opens_paths
 from gigaqc.io.lazy import RawImage, to_image
 from gigaqc.io.location import Location, is_folder, is_pattern, is_zarr, locate
 
@@ -174,6 +175,30 @@ def open_labels(
             "each as an image of its own."
         )
     return image
+
+
+@opens_paths
+def open_argument(
+    source: str | os.PathLike[str],
+    argument: str,
+    *,
+    dims: str | Sequence[str] | None = None,
+    channels: Sequence[str] | None = None,
+    labels: bool = False,
+) -> xr.DataArray:
+    """What a verb was given as a path or URL; errors call it by the verb's argument."""
+    try:
+        if labels:
+            return open_labels(source)
+        return open_image(source, dims=dims, channels=channels)
+    except ElementError as error:
+        opener = "open_labels" if labels else "open_image"
+        held = str(error).removeprefix("element: ")
+        error.args = (f"{argument}: {held.replace('element=', f'gq.{opener}(path, element=...)')}",)
+        raise
+    except GigaqcError as error:
+        error.args = (f"{argument}: {str(error).removeprefix('source: ')}",)
+        raise
 
 
 def _checked_level(level: int) -> int:

@@ -21,7 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
 
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.image import as_image, channel_names
+from gigaqc.image import as_image, channel_names, opened
 from gigaqc.io import nifti_writer, tiff_writer
 from gigaqc.io.location import stem
 from gigaqc.io.staging import StagedArray, checked_target, remove, staged
@@ -101,19 +101,27 @@ def write_image(
     write_together([labelled], [path], factors, overwrite, affine=affine)
 
 
-def write_labels(
-    labels: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False
-) -> None:
+def write_labels(labels: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a label image as OME-Zarr 0.5, OME-TIFF or NIfTI, as `write_image` does images.
 
     Parameters
     ----------
     labels
-        Integers, dims a subset of ``t z y x``.
+        Integers, dims a subset of ``t z y x``, or the path of such a file; an array without labels
+        of its axes is ``y x`` or ``z y x``.
     path, overwrite
         As for `write_image`.
+
+    Raises
+    ------
+    WriteError, ImageError, ImageTypeError, SourceNotFoundError, ReadError
+        As `write_image`; and for labels that are no image.
     """
-    write_together([labels], [path], (), overwrite, labels=True)
+    given = opened(labels, "labels", labels=True)
+    if not isinstance(given, xr.DataArray):
+        dims = "zyx" if getattr(given, "ndim", 0) == 3 else None  # of channels it has none
+        given = as_image(given, dims=dims, argument="labels").isel(c=0, drop=True)
+    write_together([given], [path], (), overwrite, labels=True)
 
 
 def write_together(

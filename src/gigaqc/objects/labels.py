@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError
-from gigaqc.image import as_image
+from gigaqc.image import as_image, opened
 from gigaqc.io.units import in_unit
 from gigaqc.kernels import objects as kernels
 from gigaqc.mapping import Halo, map_image
@@ -24,13 +24,17 @@ _DIMS = {2: "yx", 3: "zyx"}
 def as_labels(source: Any, argument: str = "labels") -> xr.DataArray:
     """The lazy label image, dims ``y x`` or ``z y x``; no pixel is read.
 
-    An array without labels of its axes is ``y x`` or ``z y x``. A single time or channel falls.
+    A path or URL is opened as `gigaqc.open_labels` does. An array without labels of its axes is
+    ``y x`` or ``z y x``. A single time or channel falls.
 
     Raises
     ------
     ImageError, ImageTypeError
         When the values are no integers, or there are several times or channels.
+    SourceNotFoundError, ReadError
+        A path or URL without a label image that can be read.
     """
+    source = opened(source, argument, labels=True)
     labelled = isinstance(source, (xr.DataArray, xr.Dataset, xr.DataTree))
     dims = None if labelled else _DIMS.get(getattr(source, "ndim", 0))
     image = as_image(source, dims=dims, argument=argument)

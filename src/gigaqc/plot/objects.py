@@ -11,7 +11,7 @@ import xarray as xr
 
 from gigaqc.devices import in_memory
 from gigaqc.errors import ImageError, ParameterError
-from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.image import as_image, channel_index, channel_names, opened
 from gigaqc.plot.maps import chosen_plane
 from gigaqc.plot.results import (
     SEQUENTIAL,
@@ -91,6 +91,7 @@ def nuclei(
     picture = picture.isel(c=0 if channel is None else channel_index(names, channel))
     name = str(picture["c"].item())
     picture, said = chosen_plane(picture, z, None)
+    labels = opened(labels, "labels", labels=True)
     stack = (
         not hasattr(labels, "dims") and np.ndim(labels) == 3
     )  # not channels, of which it has none

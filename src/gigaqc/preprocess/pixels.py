@@ -118,7 +118,7 @@ def pixel_clustering_preprocess(
     several = isinstance(images, (list, tuple))
     given = list(images) if several else [images]
     _check(q, q_sum, q_post, cap, pool)
-    chosen = [chosen_channels(as_image(image), channels) for image in given]
+    chosen = [chosen_channels(as_image(image, argument="images"), channels) for image in given]
     check_same_channels(chosen)
     sigmas = _sigmas(sigma, chosen[0].sizes["c"])
     limit = math.inf if cap is None else float(cap)
