@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,6 +253,22 @@ def test_every_public_name_exists(name):
     assert name in dir(gigaqc)
 
 
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'quantil'"):
-        gigaqc.quantil  # noqa: B018
+@pytest.mark.parametrize(
+    ("module", "wrong", "meant"),
+    [
+        (gigaqc, "asess", "assess"),
+        (gigaqc, "quantil", "quantile"),
+        (gigaqc.pl, "sumary", "summary"),
+        (gigaqc.spatial, "segment_nucleus", "segment_nuclei"),
+    ],
+)
+def test_a_wrong_name_is_an_attribute_error_that_says_which_may_be_meant(module, wrong, meant):
+    name = module.__name__
+    message = f"module '{name}' has no attribute '{wrong}'; did you mean '{meant}'?"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        getattr(module, wrong)
+
+
+def test_a_name_that_is_near_to_none_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'gigaqc' has no attribute 'zzz'$"):
+        gigaqc.zzz  # noqa: B018

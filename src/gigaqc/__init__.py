@@ -206,7 +206,9 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept every
         elif name in _HOME_OF:
             value = getattr(importlib.import_module(f"gigaqc.{_HOME_OF[name]}"), name)
         else:
-            raise AttributeError(f"module 'gigaqc' has no attribute {name!r}")
+            from gigaqc.errors import no_attribute
+
+            raise no_attribute("module 'gigaqc'", name, __all__)
         globals()[name] = value
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 
 
 class GigaqcError(Exception):
@@ -72,6 +73,18 @@ class ChannelWarning(UserWarning):
 
 class SegmentationWarning(UserWarning):
     """Tiles without labels because a model failed on them; the message names them."""
+
+
+def no_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+    """What a wrong name raises: it says which name may be meant."""
+    import difflib
+
+    near = difflib.get_close_matches(name, [k for k in known if not k.startswith("_")], n=1)
+    message = f"{owner} has no attribute {name!r}"
+    if near:
+        message += f"; did you mean {near[0]!r}?"
+    # A traceback of Python guesses too, but str() and notebooks do not: without obj it is silent.
+    return AttributeError(message, name=name, obj=None)
 
 
 def warn(message: str, category: type[Warning]) -> None:

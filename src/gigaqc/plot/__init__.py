@@ -5,6 +5,9 @@ axes takes ``ax=`` and returns it; without ``ax`` it makes a figure with `matplo
 notebook expects. matplotlib is imported when a picture is first asked for.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from gigaqc.errors import no_attribute
 from gigaqc.plot.clusters import (
     before_after,
     cluster_choice,
@@ -64,3 +67,8 @@ __all__ = [
     "tile_map",
     "tiles",
 ]
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise no_attribute("module 'gigaqc.plot'", name, __all__)

@@ -4,6 +4,9 @@ Each returns the ``SpatialData`` that it was given. Results are written to the s
 chunk by chunk and complete or absent; without a store they are lazy elements in memory.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from gigaqc.errors import no_attribute
 from gigaqc.spatial.assess import assess
 from gigaqc.spatial.images import add_images
 from gigaqc.spatial.noise import gain_map, isnr_map, tsnr_map
@@ -20,3 +23,8 @@ __all__ = [
     "segment_nuclei",
     "tsnr_map",
 ]
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise no_attribute("module 'gigaqc.spatial'", name, __all__)
