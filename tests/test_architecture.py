@@ -241,6 +241,15 @@ def test_the_public_names_are_the_same_in_all_three_places():
     assert checked == lazy == set(gigaqc.__all__) - {"__version__"}
 
 
+def test_the_docstring_of_the_package_groups_all_names_with_a_line_each():
+    listed = re.findall(r"^ {4}(\w+) +(\S.*)$", gigaqc.__doc__ or "", re.M)
+    names = [name for name, _ in listed]
+    assert sorted(names) == sorted(gigaqc.__all__)
+    groups = re.findall(r"^(\w[\w ]*)\n {4}\w", gigaqc.__doc__ or "", re.M)
+    wanted = ["Open", "Measure", "Judge", "Prepare", "Cluster", "Noise", "Segment", "Write"]
+    assert groups[: len(wanted)] == wanted
+
+
 def test_no_public_function_shares_its_name_with_a_module():
     names = {module.name for module in pkgutil.iter_modules([str(SOURCE)])}
     # Importing such a module would put it where the function was.

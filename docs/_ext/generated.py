@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,24 +19,6 @@ from sphinx.application import Sphinx
 
 import gigaqc as gq
 
-_ROOMS = {
-    "assessment": "Verdict",
-    "cohort": "Verdict",
-    "rules": "Verdict",
-    "scanning": "One read: statistics",
-    "statistics": "One read: statistics",
-    "planning": "One read: statistics",
-    "io": "Reading and writing",
-    "quality": "Metrics",
-    "formulas": "Metrics",
-    "noise": "Noise",
-    "regions": "Regions",
-    "transforms": "Transforms",
-    "preprocess": "Pixel clusters",
-    "clusters": "Pixel clusters",
-    "segmentation": "Nuclei",
-}
-
 _MODULES = {
     "pl": "Pictures. Each function takes results and draws them; where it draws one axes it takes "
     "`ax=` and returns it.",
@@ -43,6 +26,14 @@ _MODULES = {
     "testing": "Phantoms with known answers, and instruments for tests of cost and laziness.",
     "errors": "Exceptions and warnings. Each names the argument, what was received, and the cure.",
 }
+
+
+def groups() -> dict[str, list[str]]:
+    """The public names as the docstring of the package groups them."""
+    found: dict[str, list[str]] = {}
+    for title, names in re.findall(r"^(\w[\w ]*)\n((?: {4}\w+ .*\n)+)", gq.__doc__ or "", re.M):
+        found[title] = [line.split()[0] for line in names.splitlines()]
+    return found
 
 
 def _public(module: ModuleType) -> list[str]:
@@ -72,16 +63,11 @@ def _is_object(owner: ModuleType, name: str) -> bool:
 
 def reference() -> dict[str, str]:
     """The reference: a page of `gq`, and one each of its modules."""
-    rooms: dict[str, list[str]] = {}
-    for name in _public(gq):
-        if not _is_object(gq, name):
-            continue
-        home = getattr(gq, name).__module__.split(".")[1]
-        rooms.setdefault(_ROOMS.get(home, home.capitalize()), []).append(name)
-    order = [title for title in dict.fromkeys(_ROOMS.values()) if title in rooms]
     lines = ["# Reference", "", "`import gigaqc as gq`", ""]
-    for title in order + sorted(set(rooms) - set(order)):
-        lines += [f"## {title}", "", *_table(rooms[title])]
+    for title, names in groups().items():
+        found = [name for name in names if _is_object(gq, name)]
+        if found:
+            lines += [f"## {title}", "", *_table(found)]
     lines += ["## Modules", "", "```{toctree}", ":maxdepth: 1", ""]
     lines += [*_MODULES, "```", ""]
     pages = {"api/index.md": "\n".join(lines)}

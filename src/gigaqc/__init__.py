@@ -1,9 +1,88 @@
 """Quality control of very large images, in one read of their chunks.
 
 >>> import gigaqc as gq
->>> image = gq.open_image("slide.ome.tiff")     # lazy: no pixel is read
->>> verdict = gq.assess(image)                  # one read; runs now, with a progress bar
+>>> verdict = gq.assess("slide.ome.tiff")       # one read; runs now, with a progress bar
 >>> verdict.to_html("slide.html")
+>>> image = gq.open_image("slide.ome.tiff")     # lazy: no pixel is read
+>>> gq.signal_to_noise(image)                   # one metric of it
+
+An image is a path or URL, an `xarray.DataArray`, an element of SpatialData, or an array.
+
+Open
+    open_image                   lazily, from a path or URL
+    open_labels                  the same, of a label image
+    list_images                  names of the images that a source holds
+    example_image                human cells, which come along
+    region                       a rectangle, polygon or mask of it, as an image
+    to_gpu                       with chunks that go to a GPU when they are read
+
+Measure
+    scan                         one read, from which every metric follows
+    Statistics                   what a scan gives: saved, loaded, added
+    explain                      what a run will take, before a pixel is read
+    signal_to_noise              of each channel: the recipe's, Otsu's, that of structure
+    acquisition_artifacts        clipping, hot pixels, dead areas, stripes
+    dynamic_range                how much of its range each channel uses
+    focus                        sharpness by tile and of the whole
+    tissue_integrity             how much is tissue, in how many pieces
+    channel_correlation          Pearson's r of every pair of channels
+    unexpected_correlations      pairs that correlate though nobody expects it
+    colocalization               two channels pixel by pixel: Pearson, Manders
+    stained_area                 how much of each channel is above a threshold
+    quantile                     exact quantiles
+    histogram                    counts of a channel's values
+    joint_histogram              counts of pairs of values of two channels
+    object_table                 one row an object of a label image
+    segmentation_quality         whether objects look as cells do
+
+Judge
+    assess                       all of it, with verdicts
+    Assessment                   what that gives: tables, maps, flags, a page
+    assess_batch                 many samples into one folder
+    Cohort                       what that gives: outliers, drift, one table
+    Rules                        limits: built in, or a lab's own from TOML
+    metrics                      every number, its formula and its limits, as a table
+    Metric                       the record of one of them
+    add_metric                   one of your own, in tables, pages, rules and cohorts
+    remove_metric                takes it out again
+
+Prepare
+    normalize_percentiles        divide by a percentile of the channel
+    normalize_to_channel         clip and scale to mean and std of a channel
+    arcsinh                      as mass cytometry does
+    equalize_histogram           ranks instead of values
+    gaussian_blur                without seams
+    remove_hot_pixels            single pixels far above their neighbours
+    pixel_clustering_preprocess  all that Pixie does before it clusters
+
+Cluster
+    cluster_pixels               train on a sample, label all pixels
+    choose_n_clusters            how well numbers of clusters fit
+    PixelClusters                labels, model, profile
+    PixelModel                   labels other images, saved and loaded
+
+Noise
+    isnr                         signal to noise from the histogram of the background
+    isnr_map                     the same, pixel by pixel
+    isnr_components              which component a pixel belongs to
+    tsnr_map                     signal to noise along time, pixel by pixel
+    tsnr_summary                 of whole channels or regions
+    temporal_statistics          mean, std, frames and tsnr of each pixel
+    gain_map                     electrons a grey value, of a camera and of each pixel
+
+Segment
+    segment_nuclei               tile by tile, without seams
+
+Write
+    write_image                  OME-Zarr, OME-TIFF or NIfTI, complete or absent
+    write_labels                 the same, of a label image
+
+Beside them
+    pl                           pictures of results
+    spatial                      the same functions on elements of SpatialData
+    testing                      phantoms with known answers, and instruments
+    errors                       exceptions and warnings
+    __version__                  of the package
 
 A name is imported from its module when it is first used, so that ``import gigaqc`` costs hardly
 more than numpy, dask and xarray do.
