@@ -76,6 +76,7 @@ LEVELS = {
     "spatial": 8,
     "testing": 8,
     "": 9,  # gigaqc itself: the public names
+    "accessor": 9.5,
     "cli": 10,
     "__main__": 11,
 }

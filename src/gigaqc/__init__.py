@@ -4,7 +4,7 @@
 >>> verdict = gq.assess("slide.ome.tiff")       # one read; runs now, with a progress bar
 >>> verdict.to_html("slide.html")
 >>> image = gq.open_image("slide.ome.tiff")     # lazy: no pixel is read
->>> gq.signal_to_noise(image)                   # one metric of it
+>>> gq.signal_to_noise(image)                   # one metric; or image.gq.signal_to_noise()
 
 An image is a path or URL, an `xarray.DataArray`, an element of SpatialData, or an array.
 
@@ -94,6 +94,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from gigaqc import accessor as _accessor
 from gigaqc._version import __version__
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ __all__ = [
 ]
 
 logging.getLogger("gigaqc").addHandler(logging.NullHandler())
+_accessor.install()
 
 _MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
 
