@@ -24,10 +24,9 @@ SETUP = """
 import time
 import dask
 import gigaqc as gq
-from gigaqc import passes
 from gigaqc.tissue import tissue_pass
 dask.config.set(scheduler="threads", num_workers={threads})
-passes.GROUP_VALUES = {side} * {side}
+dask.config.set({{"gigaqc.group-values": {side} * {side}}})
 corner = slice(4 * {side})  # so that all kernels are loaded
 warm = gq.open_image({path!r}, chunks={side}).isel(y=corner, x=corner)
 gq.assess(warm, progress=False)

@@ -57,8 +57,8 @@ def test_it_works_on_an_image_of_xarray_after_gigaqc_was_imported():
 def test_it_leaves_the_loader_of_xarray_as_it_was():
     code = (
         "import gigaqc, sys, xarray, inspect; from importlib.machinery import SourceFileLoader;"
-        "print(isinstance(xarray.__spec__.loader, SourceFileLoader), 'accessor' in str(sys.meta_path),"
-        "len(inspect.getsource(xarray)) > 0)"
+        "print(isinstance(xarray.__spec__.loader, SourceFileLoader),"
+        "'accessor' in str(sys.meta_path), len(inspect.getsource(xarray)) > 0)"
     )
     assert output(code).split() == ["True", "False", "True"]
 

@@ -20,6 +20,7 @@ LEVELS = {
     "_version": 0,
     "errors": 0,
     "backend": 0.5,
+    "config": 0.5,
     "grid": 0.5,
     "machine": 0.5,
     "representation": 0.5,

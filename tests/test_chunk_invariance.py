@@ -16,6 +16,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from same_states import equivalent, spread_of
+from settings import configure
 from strategies import Case, build, chunkings, repeatable
 
 import gigaqc as gq
@@ -28,7 +29,7 @@ FEW = settings(repeatable, max_examples=15)
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 @st.composite
@@ -69,7 +70,7 @@ def same_scan(case: Case, image: xr.DataArray, **options: Any) -> None:
     tolerance = None if exact else spread_of(case.array, channel_axis(case))
     spectrum = options.get("spectrum", False)
     with pytest.MonkeyPatch.context() as whole:
-        whole.setattr(passes, "GROUP_VALUES", 1 << 30)
+        configure(whole, "group-values", 1 << 30)
         expected = scanned(one_chunk(case), **options)
     actual = scanned(image, **options)
     assert spectrum == (expected.spectrum is not None)

@@ -13,6 +13,7 @@ import pytest
 import zarr
 from dask._task_spec import DataNode, Task, TaskRef
 from dask.core import flatten
+from settings import configure
 
 import gigaqc as gq
 from gigaqc import passes, testing
@@ -134,7 +135,7 @@ def test_packed_tasks_share_arrays_and_make_the_same() -> None:
 
 def test_a_group_takes_a_kilobyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the graph of a scan; with dask's own tasks it was 3, and 2 more for each further chunk."""
-    monkeypatch.setattr(passes, "GROUP_VALUES", 8 * 64 * 64)
+    configure(monkeypatch, "group-values", 8 * 64 * 64)
     for channels in (1, 8):
         side = 64 * (56 if channels == 8 else 112)
         path = tmp_path / f"{channels}.zarr"

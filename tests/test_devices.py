@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from same_states import equivalent, spread_of
+from settings import configure
 
 import gigaqc as gq
 from gigaqc.errors import MissingDependencyError
@@ -69,7 +70,7 @@ def stack(dtype: str, chunks: tuple[int, ...]) -> xr.DataArray:
 def test_scan(
     move: Any, dtype: str, masked: bool, chunks: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 6000)  # several groups, with seams
+    configure(monkeypatch, "group-values", 6000)  # several groups, with seams
     monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
     image = stack(dtype, chunks)
     mask = np.random.default_rng(2).random((70, 90)) < 0.8 if masked else None
@@ -104,7 +105,7 @@ def test_gain_map(move: Any, estimator: Any, dtype: str, chunks: tuple, memory: 
 
 
 def test_a_store_takes_frames_from_a_device(move: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gigaqc.slabs.MOST_SLABS", 0)
+    configure(monkeypatch, "slab-reads", 0)
     monkeypatch.setattr("gigaqc.slabs._SMALLEST_LIMIT", 1)
     image = series("u2", (1, 32, 48))
     arguments = {"temporary": tmp_path, "memory": 50_000}

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from settings import configure
 
 import gigaqc as gq
 from gigaqc.backend import on_host, to_host
@@ -38,7 +39,7 @@ def to_strict(block: np.ndarray) -> Any:
 
 @pytest.fixture(params=[device_array.wrapped, pytest.param(to_cupy, marks=pytest.mark.gpu)])
 def move(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 6000)  # several groups, with seams
+    configure(monkeypatch, "group-values", 6000)  # several groups, with seams
     device_array.copied.clear()
     return request.param
 

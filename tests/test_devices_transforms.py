@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import test_devices
 import xarray as xr
+from settings import configure
 from test_devices import on_device, stack
 
 import gigaqc as gq
@@ -75,7 +76,7 @@ def same(
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 6000)  # several groups, with seams
+    configure(monkeypatch, "group-values", 6000)  # several groups, with seams
     monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
 
 

@@ -12,8 +12,9 @@ import dask
 import pytest
 from capabilities import CAPABILITIES, Sources, assert_same, make_sources
 from killing import Cluster, cluster
+from settings import configure
 
-from gigaqc import passes, slabs
+from gigaqc import slabs
 
 # What is then in files and not in the memory of a worker: frames in a temporary store, rows.
 MOMENTS = [("gain_map by a store", "-laid-down", 2), ("object_table to parquet", "-merge-0", 1)]
@@ -32,7 +33,7 @@ def workers() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
     monkeypatch.setattr(slabs, "_SMALLEST_LIMIT", 1)
 
 

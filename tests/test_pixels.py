@@ -14,9 +14,9 @@ import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from settings import configure
 from strategies import Case, images, repeatable
 
-from gigaqc import passes
 from gigaqc.image import as_image, as_mask
 from gigaqc.pixels import MandersSums, histogram_pass, joint_histogram_pass, manders_pass
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
@@ -34,7 +34,7 @@ EDGES = {
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 @repeatable

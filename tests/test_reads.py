@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from settings import configure
 
 import gigaqc as gq
 from gigaqc import passes, testing
@@ -57,7 +58,7 @@ def array(request: pytest.FixtureRequest, tmp_path: Path) -> zarr.Array:
 
 @pytest.fixture(params=[0, 1 << 23], ids=["many groups", "one group"], autouse=True)
 def group_values(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", request.param)
+    configure(monkeypatch, "group-values", request.param)
 
 
 def reads_by_channel(array: zarr.Array) -> dict[int, set[int]]:

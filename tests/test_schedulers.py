@@ -18,9 +18,10 @@ import zarr
 from capabilities import CAPABILITIES, Sources, assert_same, make_sources
 from local_clusters import local_client
 from same_states import identical
+from settings import configure
 
 import gigaqc as gq
-from gigaqc import passes, slabs
+from gigaqc import slabs
 from gigaqc.settling import in_strips, settled
 
 
@@ -52,7 +53,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 def assessed(path: Path) -> gq.Assessment:

@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from settings import configure
 from strategies import build, chunkings, repeatable
 
 from gigaqc import passes, tissue
@@ -32,7 +33,7 @@ METHODS = ("median", "otsu")
 @pytest.fixture(params=[1 << 12, 1 << 23], ids=["many groups", "one group"])
 def group_values(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many pixels a task takes; 4096 is the least, so images go beyond 64 pixels a side."""
-    monkeypatch.setattr(passes, "GROUP_VALUES", request.param)
+    configure(monkeypatch, "group-values", request.param)
     return request.param
 
 
@@ -133,7 +134,7 @@ def test_any_chunks(group_values: int, method: str, masked: bool) -> None:
 @pytest.mark.parametrize("chunk", [1, 14, 15, 16, 17, 40, 64])
 def test_narrow_chunks(method: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups narrower than two reaches of the blur still find all that they need."""
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
     pixels = ndi.gaussian_filter(np.random.default_rng(1).random((90, 75)), 3).astype("f4")
     for chunks in ((chunk, 75), (90, chunk), (max(chunk, 9), max(chunk, 9))):
         image = xr.DataArray(da.from_array(pixels, chunks=chunks), dims=("y", "x"))
@@ -157,7 +158,7 @@ def test_images_smaller_than_the_blur(shape: tuple[int, int], method: str) -> No
 
 def test_pieces_cross_where_four_groups_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows of groups; a staircase through the corner, and pixels that only touch there."""
-    monkeypatch.setattr(passes, "GROUP_VALUES", 1 << 12)
+    configure(monkeypatch, "group-values", 1 << 12)
     board = np.zeros((128, 128), "u2")
     for k in range(54, 74):
         board[k, k : k + 2] = 9  # a staircase through all of (63, 63), (63, 64), (64, 64)
@@ -175,7 +176,7 @@ def test_pieces_cross_where_four_groups_meet(monkeypatch: pytest.MonkeyPatch) ->
 def test_each_chunk_of_the_channel_is_read_once(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, method: Any, dtype: str, chunks: Any
 ) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 1 << 12)
+    configure(monkeypatch, "group-values", 1 << 12)
     store = CountingStore(tmp_path / "image.zarr")
     pixels = np.random.default_rng(0).random((3, 150, 160)) * 999
     array = zarr.create_array(store, shape=pixels.shape, chunks=chunks, dtype=dtype)

@@ -14,10 +14,10 @@ import pytest
 import xarray as xr
 import zarr
 from same_states import equivalent, identical, spread_of
+from settings import configure
 from typer.testing import CliRunner
 
 import gigaqc as gq
-from gigaqc import passes
 from gigaqc.cli import app
 from gigaqc.errors import ParameterError, ReadError
 
@@ -59,7 +59,7 @@ def readable() -> xr.DataArray:
 
 @pytest.fixture(autouse=True, params=[0, 1 << 23], ids=["many groups", "one group"])
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", request.param)
+    configure(monkeypatch, "group-values", request.param)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "i4", "f4", "f8"])

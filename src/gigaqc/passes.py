@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
+from gigaqc import config
 from gigaqc.cutting import Cuts, cuts_of
 from gigaqc.grid import Run, group_chunks
 from gigaqc.image import DIMS
@@ -53,7 +54,6 @@ from gigaqc.taking import (
 from gigaqc.unreadable import CheckedFinish, CheckedSeam, guarded
 
 FAN_IN = 8  # states that one merge takes
-GROUP_VALUES = 1 << 23  # values that one task aims at: enough to be worth its overhead
 _FEW = 64  # rectangles of a plane that are large for it
 
 
@@ -88,6 +88,8 @@ class Pass:
     after: tuple[Delayed, ...] = ()
     guard: bool = False
     on_device: bool = False
+    group_values: int = field(default_factory=config.group_values)
+    """Sums are rounded by groups: those of other groups have another name."""
 
     @cached_property
     def name(self) -> str:
@@ -96,7 +98,7 @@ class Pass:
 
     def build(self) -> Delayed:
         """The joined result, lazily."""
-        groups = plan_groups(self.image, self.smallest)
+        groups = plan_groups(self.image, self.smallest, self.group_values)
         nodes, keys, source = self.observe_tasks(groups)
         if self.seam is not None:
             keys = self._join_planes(groups, keys, nodes)
@@ -205,15 +207,19 @@ def _is_future(value: Any) -> bool:
     return type(value).__name__ == "Future" and hasattr(value, "key")
 
 
-def plan_groups(image: xr.DataArray, smallest: int = SMALLEST_SIDE) -> list[Group]:
+def plan_groups(
+    image: xr.DataArray, smallest: int = SMALLEST_SIDE, values: int | None = None
+) -> list[Group]:
     """Which chunks each task reads: whole chunks, all channels, worth a task's overhead.
 
-    Neighbouring chunks of a plane are joined to about `GROUP_VALUES` values; planes of small images
-    are joined too. A block with neighbours is never narrower than `smallest`, for the seams' sake.
+    Neighbouring chunks of a plane are joined to about as many `values` (`config.group_values` unless
+    said); planes of small images are joined too. A block with neighbours is never narrower than
+    `smallest`, for the seams' sake.
     """
+    values = config.group_values() if values is None else values
     sizes = {d: image.sizes.get(d, 1) for d in DIMS}
     chunks = {d: image.chunksizes[d] if d in image.dims else (1,) for d in DIMS}
-    target = max(GROUP_VALUES // sizes["c"], 1 << 12)
+    target = max(values // sizes["c"], 1 << 12)
     side = math.isqrt(target)
     wide = min(sizes["x"], max(side, max(chunks["x"])))
     runs = {

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from gigaqc import config
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.io.direct import direct
 from gigaqc.io.staging import remove
@@ -31,7 +32,8 @@ class Scratch:
 
     def __init__(self, temporary: str | os.PathLike[str] | None) -> None:
         self._failures: dict[Path, BaseException] = {}
-        self.parent = Path(tempfile.gettempdir() if temporary is None else temporary).absolute()
+        given = config.temporary() if temporary is None else temporary
+        self.parent = Path(tempfile.gettempdir() if given is None else given).absolute()
         self.root = self.parent / f"gigaqc-{uuid.uuid4().hex}"
         weakref.finalize(self, remove, self.root)
 

@@ -22,11 +22,12 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
+from gigaqc import config
 from gigaqc.backend import empty_beside, local, to_host
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
 from gigaqc.naming import named
-from gigaqc.passes import GROUP_VALUES, owned, persisted
+from gigaqc.passes import owned, persisted
 from gigaqc.taking import Source, add_needed, count_users, own_reads
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
@@ -100,8 +101,9 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     ``merge(other)`` gives the state of both where the other's frames follow. Frames on a device are
     given there; maps are in the memory of the host.
     """
-    name = named(name, image, empty, arguments)
     runs, times = plan_places(image)
+    # Frames are added run by run: another plan rounds otherwise.
+    name = named(name, image, empty, arguments, runs, times)
     reads = Reads(image, name)
     pieces = {
         (k, *index): (
@@ -135,9 +137,10 @@ def plan_places(image: xr.DataArray) -> tuple[dict[str, list[Run]], list[Run]]:
     """Runs of chunks in the dims beside t that places take, and runs in time that tasks read."""
     chunks = {str(d): c for d, c in image.chunksizes.items()}
     times = chunks.pop("t")
-    runs = group_places(chunks, GROUP_VALUES // sum(times))
+    values = config.group_values()
+    runs = group_places(chunks, values // sum(times))
     pixels = math.prod(max(run.size for run in each) for each in runs.values())
-    frames = max(GROUP_VALUES // pixels, FRAMES)
+    frames = max(values // pixels, FRAMES)
     sides = {"t": max(times), **{d: max(r.size for r in each) for d, each in runs.items()}}
     held = math.prod(sides.values()) * image.dtype.itemsize
     check_room(in_words("whole chunks", sides), held, math.prod(map(len, runs.values())))

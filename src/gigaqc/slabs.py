@@ -22,6 +22,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.typing import Key
 from dask.utils import parse_bytes
 
+from gigaqc import config
 from gigaqc.backend import empty_beside, local, reshaped, to_host
 from gigaqc.errors import ParameterError
 from gigaqc.grid import Run, group_chunks, group_places
@@ -33,7 +34,6 @@ from gigaqc.machine import (
     threads_of_a_process,
 )
 from gigaqc.naming import named
-from gigaqc.passes import GROUP_VALUES
 from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
     PlaceStates,
@@ -46,7 +46,6 @@ from gigaqc.settling import nothing, when_done
 
 logger = logging.getLogger("gigaqc")
 
-MOST_SLABS = 3  # reads of a chunk, beyond which a temporary store is faster
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
 _LARGEST_PART = 1 << 24  # values of a task that reads or writes a part of the frames
 _SMALLEST_LIMIT = 1 << 24
@@ -118,14 +117,18 @@ def parsed_memory(memory: int | str | None) -> int | None:
 
 
 def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
-    """The route that reads least in `memory` bytes of a process (by default half of its own)."""
+    """The route that reads least in `memory` bytes of a process.
+
+    By default those of ``gigaqc.frames-memory``, else half of its own.
+    """
+    memory = config.frames_memory() if memory is None else memory
     workers = threads_of_a_process()
     limit = memory_of_a_process() // 2 if memory is None else max(memory, _SMALLEST_LIMIT)
     chunks = {str(d): c for d, c in image.chunksizes.items()}
     times, itemsize, frames = chunks.pop("t"), image.dtype.itemsize, image.sizes["t"]
     place = math.prod(map(max, chunks.values()))
     a_task = limit // workers // _COPIES // itemsize  # values
-    pixels = max(min(GROUP_VALUES, a_task) // frames, 1)
+    pixels = max(min(config.group_values(), a_task) // frames, 1)
     maps = _A_PIXEL_OF_MAPS * image.size // frames
     sides = {"t": max(times), **{d: max(c) for d, c in chunks.items()}}
     held = math.prod(sides.values()) * itemsize
@@ -141,7 +144,7 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
         return SlabPlan(Route.DIRECT, limit, runs, (), whole, 1, held, peak)
     row = place // max(chunks["y"])
     reads = math.ceil(frames * place * itemsize / (limit / 2))
-    route = Route.SLABS if reads <= MOST_SLABS else Route.STORE
+    route = Route.SLABS if reads <= config.slab_reads() else Route.STORE
     # Large parts, so that a store has few files; in slabs enough of them for all threads.
     part = min(_LARGEST_PART, a_task)
     rows = max(part // frames // row, 1)

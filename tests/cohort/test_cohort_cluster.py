@@ -16,6 +16,7 @@ from cohort_cases import cells, cohort, stored
 from killing import Cluster, cluster
 from local_clusters import local_client
 from same_states import identical
+from settings import configure
 
 import gigaqc as gq
 from gigaqc import machine
@@ -89,7 +90,7 @@ def test_the_same_as_on_threads_wherever_a_sample_is_judged(
     assert here == []
     assert_same(expected, found, tmp_path / "threads", tmp_path / "spread")
     here.clear()
-    monkeypatch.setattr(flight, "SMALL", 0)
+    configure(monkeypatch, "sample-memory", 0)
     assert_same(expected, run(paths, tmp_path / "one"), tmp_path / "threads", tmp_path / "one")
     assert len(here) == 4 + 1  # all that can be opened
 

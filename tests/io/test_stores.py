@@ -14,12 +14,13 @@ import pytest
 import tifffile
 import zarr
 from same_states import identical
+from settings import configure
 from zarr.storage import FsspecStore, ObjectStore
 
 import gigaqc as gq
-from gigaqc import passes
+from gigaqc import config
 from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError
-from gigaqc.io import remote, stores
+from gigaqc.io import stores
 from gigaqc.io.location import without_secrets
 from gigaqc.io.seen import told
 from gigaqc.testing import FaultyServer
@@ -78,8 +79,8 @@ def bucket(folder: Path) -> Iterator[FaultyServer]:
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """Short pauses, many groups, and no fault left over."""
-    monkeypatch.setattr(stores, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(passes, "GROUP_VALUES", 1 << 14)
+    configure(monkeypatch, "read-pause", 0.01)
+    configure(monkeypatch, "group-values", 1 << 14)
     yield
     for name in ("bucket", "web"):
         if name in request.fixturenames:
@@ -321,7 +322,7 @@ def test_what_does_not_pass_is_told(
         match=rf"^{url} .*channel '1': chunk \(c=1, y=2, x=3\).*{url}/0/c/1/2/3: .*; .*{cure}",
     ):
         gq.assess(image, progress=False)
-    most = remote.DECODES if fault == "short" else stores.ATTEMPTS
+    most = (config.decode_attempts if fault == "short" else config.read_attempts)()
     assert max(chunk_gets(server, "ome.zarr").values()) == most
     lazy = da.from_zarr(image.data.dask[image.data.name, 0, 0, 0].args[0].value.array._array)
     with pytest.raises(
@@ -346,7 +347,7 @@ def test_the_patience_of_s3fs(bucket: FaultyServer, monkeypatch: pytest.MonkeyPa
     import s3fs
 
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    monkeypatch.setattr(stores, "PATIENCE", 0.0)
+    configure(monkeypatch, "read-patience", 0.0)
     options = {"config_kwargs": {"retries": {"max_attempts": 1}}}
     image = gq.open_image("s3://images/ome.zarr", storage_options=options)
     bucket.fail("/c/1/2/3", status=503)
@@ -396,7 +397,7 @@ def test_a_request_that_hangs_is_given_up(
     web: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = gq.open_image(f"{web.url}/ome.zarr")
-    monkeypatch.setattr(stores, "SLOWEST", 0.1)
+    configure(monkeypatch, "read-timeout", 0.1)
     fault = web.fail("/c/1/2/3", delay=1.0, times=1)
     assert image.values.any() and fault.hits == 1
 

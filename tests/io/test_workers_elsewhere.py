@@ -14,9 +14,9 @@ import tifffile
 import zarr
 from local_clusters import local_client
 from same_states import identical
+from settings import configure
 
 import gigaqc as gq
-from gigaqc import passes
 from gigaqc.errors import ReadError
 from gigaqc.testing import FaultyServer
 
@@ -85,7 +85,7 @@ def test_workers_read_from_a_store(
 ) -> None:
     """Each chunk once, all of a task at once, and one that is cut off is fetched again."""
     pytest.importorskip("aiohttp", reason="http:// needs aiohttp")
-    monkeypatch.setattr(passes, "GROUP_VALUES", PIXELS.size // 4)
+    configure(monkeypatch, "group-values", PIXELS.size // 4)
     expected = gq.scan(gq.open_image(stored(tmp_path / "a.zarr"))).compute()
     with FaultyServer(tmp_path) as server:
         image = gq.open_image(f"{server.url}/a.zarr")

@@ -35,8 +35,8 @@ GROUPS = st.sampled_from([(1, 1, 1), (5, 1, 1), (9, 3, 64), (200, 2, 7), (1 << 2
 @contextmanager
 def groups(values: int, frames: int, batch: int) -> Iterator[None]:
     """How much a task reads: with little, many states merge."""
-    changed = {"GROUP_VALUES": values, "FRAMES": frames, "BATCH_VALUES": batch}
-    with mock.patch.multiple(graphs, **changed):
+    changed = {"FRAMES": frames, "BATCH_VALUES": batch}
+    with mock.patch.multiple(graphs, **changed), dask.config.set({"gigaqc.group-values": values}):
         yield
 
 

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from settings import configure
 from test_segmentation_quality import cells
 
 import gigaqc as gq
-from gigaqc import passes
 from gigaqc.errors import ImageError, ImageTypeError, ParameterError, StatisticsError
 from gigaqc.testing import CountingStore, count_reads, forbid_compute
 
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 def stained(labels: np.ndarray, dtype: str = "u2") -> np.ndarray:

@@ -15,12 +15,13 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import configure
 from skimage.measure import euler_number, regionprops_table
 from skimage.measure import label as label_pieces
 from strategies import repeatable
 
 import gigaqc as gq
-from gigaqc import objectsums, passes
+from gigaqc import objectsums
 from gigaqc.errors import ImageError, ParameterError, StatisticsError, WriteError
 from gigaqc.objects import parquet, state
 from gigaqc.objects.blocks import BlockRuns, Place
@@ -32,7 +33,7 @@ IMAGE_DTYPES = ("?", "u1", "i1", "u2", "i2", ">u2", "u4", "i4", "f2", "f4", "f8"
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)  # groups of about 64 x 64
+    configure(monkeypatch, "group-values", 0)  # groups of about 64 x 64
     monkeypatch.setattr(state, "_PARTS", 3)
 
 

@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 import xarray as xr
 from scipy import ndimage
+from settings import configure
 from skimage.draw import ellipse
 
 import gigaqc as gq
-from gigaqc import passes
 from gigaqc.errors import MaskError, ParameterError
 from gigaqc.testing import forbid_compute
 
 
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 def cells(seed: int = 0, side: int = 300, *, stretch: float = 1.0) -> np.ndarray:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gigaqc import machine
+from gigaqc import config, machine
 from gigaqc.assessment import kept_files
 from gigaqc.cohort.judging import Opened, Pairs, judge
 from gigaqc.cohort.plan import Entry, Options
@@ -27,7 +27,6 @@ from gigaqc.report.write import write_text
 from gigaqc.rules import Rules
 from gigaqc.statistics import write_files
 
-SMALL = 1 << 27  # bytes of pixels that one thread judges in a second or less
 _AHEAD = 2  # samples that each thread has before it
 
 
@@ -136,6 +135,6 @@ class Flight:
             opened = Opened.of(entry, self._order.options)
         except Exception as error:
             return error
-        if opened.image.nbytes > SMALL:
+        if opened.image.nbytes > config.sample_memory():
             return None
         return self._client.submit(make, packed(entry, opened, self._order), pure=False)

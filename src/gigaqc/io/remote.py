@@ -21,6 +21,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from gigaqc import config
 from gigaqc.io.ahead import Ahead
 from gigaqc.io.direct import BlockArray
 from gigaqc.io.layout import Index, Layout, Part, Shard
@@ -29,12 +30,6 @@ from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
 
 if TYPE_CHECKING:
     import zarr
-
-DECODES = 3  # how often a chunk is fetched that does not decode: it may have been cut on its way
-
-_AT_ONCE = 32  # requests of a process
-_AHEAD_BYTES = 32 << 20  # of decoded chunks that are asked for before they are needed
-_GAP = 1 << 16  # bytes between chunks of a shard that are rather fetched than asked for apart
 
 Block = tuple[tuple[int, int], ...]
 
@@ -53,7 +48,7 @@ class RemoteArray(BlockArray):
         self._ahead = self._new_ahead()
 
     def _new_ahead(self) -> Ahead[Block, Part]:
-        most = max(_AHEAD_BYTES // self._layout.nbytes, 4)
+        most = max(config.read_ahead() // self._layout.nbytes, 4)
         return Ahead(self._parts, self._ask, most)
 
     def for_a_pass(self) -> RemoteArray:
@@ -110,7 +105,7 @@ class RemoteArray(BlockArray):
                 except ChunkError:
                     raise
                 except Exception as error:
-                    if attempt == DECODES:
+                    if attempt >= config.decode_attempts():  # it may have been cut on its way
                         raise self._undecodable(part, index, error) from None
                     self._indices.pop(part.key, None)
                     stored = None
@@ -139,7 +134,7 @@ class RemoteArray(BlockArray):
         return ChunkError(
             self._name(part.key),
             index,
-            f"fetched {DECODES} times, it does not decode: {told(error)}",
+            f"fetched {config.decode_attempts()} times, it does not decode: {told(error)}",
             "the object is corrupt or was cut when it was stored, upload it again",
         )
 
@@ -200,9 +195,9 @@ class RemoteArray(BlockArray):
 def _runs(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Spans (offset, length) that lie so close together that one request fetches them."""
     runs: list[list[tuple[int, int]]] = []
-    end = 0
+    end, gap = 0, config.request_gap()
     for offset, length in sorted(spans):
-        if runs and offset - end <= _GAP:
+        if runs and offset - end <= gap:
             runs[-1].append((offset, length))
         else:
             runs.append([(offset, length)])
@@ -222,4 +217,4 @@ async def _running_loop() -> asyncio.AbstractEventLoop:
 
 @functools.lru_cache(maxsize=1)
 def _gate(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
-    return asyncio.Semaphore(_AT_ONCE)
+    return asyncio.Semaphore(config.requests())

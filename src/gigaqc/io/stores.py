@@ -21,13 +21,9 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
+from gigaqc import config
 from gigaqc.io.location import Location
 from gigaqc.io.seen import told
-
-ATTEMPTS = 7  # of ours; what a store retries by itself comes before
-FIRST_WAIT = 0.25  # seconds, twice as long after each further attempt
-PATIENCE = 180.0  # seconds, after which nothing is tried again
-SLOWEST = 120.0  # seconds that one attempt may take
 
 T = TypeVar("T")
 
@@ -115,19 +111,22 @@ class RetryingStore(WrapperStore[Store]):
 async def retried(attempt: Callable[[], Awaitable[T]], most: int | None = None) -> T:
     """What an attempt gives, tried again with growing pauses while its errors may pass.
 
-    At `most` so many times, by default `ATTEMPTS`.
+    At `most` so many times, by default ``gigaqc.read-attempts``, beside what a store retries by
+    itself. Each pause is twice as long as the one before.
     """
+    timeout, first = config.read_timeout(), config.read_pause()
+    most, patience = most or config.read_attempts(), config.read_patience()
     start = time.monotonic()
     for number in itertools.count(1):
         try:
-            async with asyncio.timeout(SLOWEST):
+            async with asyncio.timeout(timeout):
                 return await attempt()
         except Exception as error:
             if not may_pass(error):
                 raise
-            pause = FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.0)
+            pause = first * 2 ** (number - 1) * random.uniform(0.5, 1.0)
             taken = time.monotonic() - start
-            if number >= (most or ATTEMPTS) or taken + pause > PATIENCE:
+            if number >= most or taken + pause > patience:
                 raise Unanswered(
                     f"tried {number} times in {taken:.1f} s, the last time {told(error)}"
                 ) from error
