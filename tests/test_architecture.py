@@ -25,6 +25,7 @@ LEVELS = {
     "machine": 0.5,
     "representation": 0.5,
     "naming": 0.5,
+    "typing": 0.5,
     "packing": 0.5,
     "rechunking": 0.5,
     "settling": 0.6,

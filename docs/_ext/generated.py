@@ -24,6 +24,10 @@ _MODULES = {
     "`ax=` and returns it.",
     "spatial": "The same functions on elements of a SpatialData object.",
     "testing": "Phantoms with known answers, and instruments for tests of cost and laziness.",
+    "typing": "Types of arguments. `ImageLike`: a path or URL, a DataArray, an element of "
+    "SpatialData, or an array; `LabelsLike`: the same of integers; `MaskLike`: the same of bool, a "
+    "file that is above 0 inside, or polygons; `RegionLike`: a mask, slices or bounds; "
+    "`ChannelLike`: a name or a position; `PathLike`: a path or URL.",
     "errors": "Exceptions and warnings. Each names the argument, what was received, and the cure.",
 }
 

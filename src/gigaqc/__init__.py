@@ -82,6 +82,7 @@ Beside them
     spatial                      the same functions on elements of SpatialData
     testing                      phantoms with known answers, and instruments
     errors                       exceptions and warnings
+    typing                       what is taken for an image, labels, a mask, a channel
     __version__                  of the package
 
 A name is imported from its module when it is first used, so that ``import gigaqc`` costs hardly
@@ -98,7 +99,7 @@ from gigaqc import accessor as _accessor
 from gigaqc._version import __version__
 
 if TYPE_CHECKING:
-    from gigaqc import errors, spatial, testing
+    from gigaqc import errors, spatial, testing, typing
     from gigaqc import plot as pl
     from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
@@ -211,6 +212,7 @@ __all__ = [
     "to_gpu",
     "tsnr_map",
     "tsnr_summary",
+    "typing",
     "unexpected_correlations",
     "write_image",
     "write_labels",
@@ -219,7 +221,13 @@ __all__ = [
 logging.getLogger("gigaqc").addHandler(logging.NullHandler())
 _accessor.install()
 
-_MODULES = {"errors": "errors", "pl": "plot", "spatial": "spatial", "testing": "testing"}
+_MODULES = {
+    "errors": "errors",
+    "pl": "plot",
+    "spatial": "spatial",
+    "testing": "testing",
+    "typing": "typing",
+}
 
 _HOMES = {
     "assessment": ("Assessment", "assess"),

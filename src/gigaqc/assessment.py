@@ -47,9 +47,10 @@ from gigaqc.results import (
     tile_maps,
 )
 from gigaqc.rules import Rules, flag_table
-from gigaqc.scanning import LazyStatistics, scan
+from gigaqc.scanning import LazyStatistics, StatisticsLike, scan
 from gigaqc.statistics import Statistics, state_files, write_files
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
+from gigaqc.typing import ChannelLike, ImageLike, LabelsLike, MaskLike
 from gigaqc.unreadable import OnError, listed
 
 _MASK = "mask"  # what shows the tissue when the caller has a mask of it
@@ -245,14 +246,14 @@ def kept_at(path: str | os.PathLike[str]) -> Kept:
 
 
 def assess(
-    image: Any,
+    image: ImageLike | StatisticsLike,
     *,
-    labels: Any = None,
-    tissue: Any = None,
+    labels: LabelsLike | None = None,
+    tissue: ChannelLike | MaskLike | bool | None = None,
     rules: Rules | str | os.PathLike[str] = "robust",
     tile: int = 512,
     expected_pairs: Iterable[tuple[str, str]] = (),
-    mask: Any = None,
+    mask: MaskLike | None = None,
     full_scale: float | None = None,
     name: str | None = None,
     progress: bool | None = None,

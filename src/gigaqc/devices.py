@@ -12,9 +12,10 @@ import xarray as xr
 import gigaqc.io.source  # noqa: F401  # what `as_image` opens paths with
 from gigaqc.backend import beside, empty_on_gpu, to_device, to_host
 from gigaqc.image import as_image
+from gigaqc.typing import ImageLike
 
 
-def to_gpu(image: Any) -> xr.DataArray:
+def to_gpu(image: ImageLike) -> xr.DataArray:
     """The same image with chunks that are moved to the GPU when they are read (lazy).
 
     A scan, all metrics that follow from it, sums over objects (`object_table`), joint histograms,

@@ -21,6 +21,7 @@ from gigaqc.scanning import THUMBNAIL_SIDE
 from gigaqc.series import FRAMES, plan_places
 from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
 from gigaqc.taking import Group
+from gigaqc.typing import ImageLike, LabelsLike
 
 Metric = Literal[
     "assess", "scan", "object_table", "gaussian_blur", "pixel_clustering_preprocess", "tsnr_map",
@@ -91,10 +92,10 @@ class Plan:
 
 
 def explain(
-    image: Any,
+    image: ImageLike,
     *,
     tissue: bool = True,
-    labels: Any = None,
+    labels: LabelsLike | None = None,
     metric: Metric = "assess",
     memory: int | str | None = None,
     dims: str | Sequence[str] | None = None,

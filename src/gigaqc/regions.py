@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import dask.array as da
 import numpy as np
@@ -19,9 +19,10 @@ from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, as_mask
 from gigaqc.polygons import Axis, geometries_of, is_polygons
 from gigaqc.quality.labelled import Results, labelled_results, tile_map, tile_variables
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning import LazyStatistics, StatisticsLike
 from gigaqc.statistics import Part, Statistics
 from gigaqc.transforms.common import like
+from gigaqc.typing import ImageLike, RegionLike
 
 _FORMS = (
     "a pair of slices (y, x), bounds (x_min, y_min, x_max, y_max), polygons of shapely, a shapes "
@@ -29,7 +30,19 @@ _FORMS = (
 )
 
 
-def region(image: Any, where: Any, *, outside: float | None = None) -> Any:
+@overload
+def region(
+    image: ImageLike, where: RegionLike, *, outside: float | None = None
+) -> xr.DataArray: ...
+
+
+@overload
+def region(image: StatisticsLike, where: RegionLike, *, outside: None = None) -> xr.Dataset: ...
+
+
+def region(
+    image: ImageLike | StatisticsLike, where: RegionLike, *, outside: float | None = None
+) -> xr.DataArray | xr.Dataset:
     """Part of an image, as an image of its own (lazy); of a `Statistics` its tiles in that part.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import dask.base
@@ -31,16 +31,17 @@ from gigaqc.observe import Again, Partial, Request, Second
 from gigaqc.passes import Pass, join
 from gigaqc.rechunking import rechunked
 from gigaqc.statistics import Meta, Part, State, Statistics
+from gigaqc.typing import ImageLike, LabelsLike, MaskLike
 from gigaqc.unreadable import OnError, agreed, check_on_error, unreadable_of, value_of, with_nan
 
 THUMBNAIL_SIDE = 512  # pixels at most
 
 
 def scan(
-    image: Any,
+    image: ImageLike,
     *,
-    labels: Any = None,
-    mask: Any = None,
+    labels: LabelsLike | None = None,
+    mask: MaskLike | None = None,
     tile: int = 512,
     quantiles: Sequence[float] = (),
     nonzero_quantiles: Sequence[float] = (),
@@ -193,6 +194,10 @@ class LazyStatistics(DaskMethodsMixin):
 
     def __repr__(self) -> str:
         return f"LazyStatistics of {self.meta}; compute() gives the Statistics"
+
+
+StatisticsLike: TypeAlias = Statistics | LazyStatistics
+"""What a scan gives, computed or not: whatever follows from it takes it in an image's place."""
 
 
 def _first(results: Sequence[Any]) -> Any:

@@ -20,6 +20,7 @@ from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.mapping import Channels, map_image
 from gigaqc.rechunking import rechunked
 from gigaqc.representation import names
+from gigaqc.typing import ImageLike, MaskLike
 
 _GRID = 10  # nodes of a self-organising map a side
 MOST_MAPPED = _GRID**2  # clusters of a map at most: one a node
@@ -79,7 +80,7 @@ class PixelModel:
         dtype = np.min_scalar_type(self.n_clusters)
         return Rule(self.centres, factors, offsets, self.labels.astype(dtype), self.positive)
 
-    def predict(self, image: Any, *, mask: Any = None) -> xr.DataArray:
+    def predict(self, image: ImageLike, *, mask: MaskLike | None = None) -> xr.DataArray:
         """Label the pixels of an image (lazy).
 
         Parameters
@@ -103,7 +104,7 @@ class PixelModel:
         """
         return self.label(self.chosen(image), mask)
 
-    def chosen(self, image: Any) -> xr.DataArray:
+    def chosen(self, image: ImageLike) -> xr.DataArray:
         """The channels of the model, in its order."""
         given = as_image(image)
         names = channel_names(given)

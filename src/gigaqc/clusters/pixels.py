@@ -24,6 +24,7 @@ from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
 from gigaqc.passes import Pass
 from gigaqc.representation import names, table_html
+from gigaqc.typing import ChannelLike, ImageLike, MaskLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +83,12 @@ class PixelClusters:
 
 
 def cluster_pixels(
-    images: Any,
+    images: ImageLike | Sequence[ImageLike],
     n_clusters: int,
     *,
     method: Method = "gmm",
-    channels: Sequence[str | int] | None = None,
-    mask: Any = None,
+    channels: Sequence[ChannelLike] | None = None,
+    mask: MaskLike | Sequence[MaskLike | None] | None = None,
     fraction: float = 0.1,
     seed: int = 0,
     max_pixels: int = 500_000,
@@ -181,12 +182,12 @@ def cluster_pixels(
 
 
 def choose_n_clusters(
-    images: Any,
+    images: ImageLike | Sequence[ImageLike],
     candidates: Iterable[int] = range(2, 11),
     *,
     method: Literal["gmm", "kmeans"] = "gmm",
-    channels: Sequence[str | int] | None = None,
-    mask: Any = None,
+    channels: Sequence[ChannelLike] | None = None,
+    mask: MaskLike | Sequence[MaskLike | None] | None = None,
     fraction: float = 0.1,
     seed: int = 0,
     max_pixels: int = 100_000,

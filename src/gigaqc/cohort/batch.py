@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from gigaqc.progress import samples_shown, watched
 from gigaqc.rules import Rules
 from gigaqc.samples import make_writable
 from gigaqc.scanning import check_tile
+from gigaqc.typing import ChannelLike, ImageLike, LabelsLike, MaskLike, PathLike
 from gigaqc.unreadable import OnError, check_on_error
 
 logger = logging.getLogger("gigaqc")
@@ -61,11 +62,11 @@ class Outcome:
 
 
 def assess_batch(
-    sources: Any,
-    out: str | os.PathLike[str],
+    sources: PathLike | Sequence[PathLike] | Mapping[str, ImageLike] | pd.DataFrame,
+    out: PathLike,
     *,
-    labels: Any = None,
-    tissue: Any = None,
+    labels: str | Mapping[str, LabelsLike] | None = None,
+    tissue: ChannelLike | MaskLike | bool | None = None,
     rules: Rules | str | os.PathLike[str] = "robust",
     tile: int = 512,
     expected_pairs: Iterable[tuple[str, str]] = (),

@@ -29,6 +29,7 @@ from gigaqc.machine import check_room, in_words
 from gigaqc.naming import named
 from gigaqc.rechunking import rechunked_array
 from gigaqc.settling import in_strips, settled
+from gigaqc.typing import ImageLike, LabelsLike, PathLike
 
 if TYPE_CHECKING:
     import zarr
@@ -43,8 +44,8 @@ _NIFTI = (".nii", ".nii.gz")
 
 
 def write_image(
-    image: Any,
-    path: str | os.PathLike[str],
+    image: ImageLike,
+    path: PathLike,
     *,
     scale_factors: Sequence[int] | None = None,
     affine: Any = None,
@@ -101,7 +102,7 @@ def write_image(
     write_together([labelled], [path], factors, overwrite, affine=affine)
 
 
-def write_labels(labels: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def write_labels(labels: LabelsLike, path: PathLike, *, overwrite: bool = False) -> None:
     """Write a label image as OME-Zarr 0.5, OME-TIFF or NIfTI, as `write_image` does images.
 
     Parameters

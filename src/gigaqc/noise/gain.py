@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -30,15 +29,16 @@ from gigaqc.scratch import Scratch, check_temporary
 from gigaqc.series import PlaneStates, TimeStates
 from gigaqc.slabs import parsed_memory, plan_slabs, with_all_frames
 from gigaqc.transforms.common import number
+from gigaqc.typing import ImageLike, PathLike
 
 
 def gain_map(
-    series: Any,
+    series: ImageLike,
     *,
     nbins: int = 50,
     offset: float | None = None,
     estimator: Literal["mad", "variance"] = "mad",
-    temporary: str | os.PathLike[str] | None = None,
+    temporary: PathLike | None = None,
     memory: int | str | None = None,
     dims: str | Sequence[str] | None = None,
 ) -> xr.Dataset:

@@ -25,9 +25,10 @@ from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Sides, sides_pass
 from gigaqc.quality.labelled import pixels_of, promised
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning import LazyStatistics, StatisticsLike
 from gigaqc.statistics import Part, Statistics
 from gigaqc.transforms.common import like, statistics_of
+from gigaqc.typing import ImageLike, MaskLike
 
 Correction = Literal["rician"] | None
 
@@ -35,10 +36,10 @@ _BINS = 1024  # of the histogram for the picture
 
 
 def isnr(
-    image: Any,
+    image: ImageLike | StatisticsLike,
     *,
     n_clusters: int = 3,
-    noise_mask: Any = None,
+    noise_mask: MaskLike | None = None,
     correction: Correction = "rician",
 ) -> xr.Dataset:
     """Image signal to noise ratio of each channel (lazy).
@@ -126,12 +127,12 @@ def isnr(
 
 
 def isnr_map(
-    image: Any,
+    image: ImageLike,
     *,
     n_clusters: int = 3,
-    noise_mask: Any = None,
+    noise_mask: MaskLike | None = None,
     correction: Correction = "rician",
-    statistics: Statistics | LazyStatistics | None = None,
+    statistics: StatisticsLike | None = None,
 ) -> xr.DataArray:
     """Divide each channel by its noise: the signal to noise ratio of each pixel (lazy).
 
@@ -176,10 +177,10 @@ def isnr_map(
 
 
 def isnr_components(
-    image: Any,
+    image: ImageLike,
     *,
     n_clusters: int = 3,
-    statistics: Statistics | LazyStatistics | None = None,
+    statistics: StatisticsLike | None = None,
 ) -> xr.DataArray:
     """Label each pixel with its most probable component of the mixture of `gq.isnr` (lazy).
 

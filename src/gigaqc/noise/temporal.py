@@ -15,6 +15,7 @@ from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.noise.given import as_series, has_channels, like
 from gigaqc.noise.moments import DetrendedMoments
 from gigaqc.series import TimeStates, states_in_time
+from gigaqc.typing import ImageLike, MaskLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +25,13 @@ _UKAT_LIMIT = 1000.0  # what ukat takes for no measurement
 
 
 def tsnr_map(
-    series: Any,
+    series: ImageLike,
     *,
     detrend: int = 2,
     ddof: int = 0,
     baseline: str = "mean",
     invalid: str = "nan",
-    mask: Any = None,
+    mask: MaskLike | None = None,
     dims: str | Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Temporal signal to noise of each pixel: mean over standard deviation after detrending (lazy).
@@ -110,11 +111,11 @@ def tsnr_map(
 
 
 def temporal_statistics(
-    series: Any,
+    series: ImageLike,
     *,
     detrend: int = 2,
     ddof: int = 0,
-    mask: Any = None,
+    mask: MaskLike | None = None,
     dims: str | Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Mean, standard deviation and signal to noise of each pixel along time (lazy).
@@ -162,9 +163,9 @@ def temporal_statistics(
 
 
 def tsnr_summary(
-    series: Any,
+    series: ImageLike,
     *,
-    mask: Any = None,
+    mask: MaskLike | Mapping[str, MaskLike] | None = None,
     percentiles: Sequence[float] = (5, 50, 95),
     detrend: int = 2,
     ddof: int = 0,
@@ -219,7 +220,7 @@ def tsnr_summary(
     given = as_image(series, dims=dims, argument="series")
     if "t" in given.dims:
         options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "baseline": baseline}
-        source = tsnr_map(series, dims=dims, **options)
+        source: Any = tsnr_map(series, dims=dims, **options)
     else:
         source = series if dims is None else like(given, series, dims)
     lazy = as_image(source, argument="series")

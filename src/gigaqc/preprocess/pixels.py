@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import xarray as xr
@@ -31,15 +31,34 @@ from gigaqc.preprocess.steps import (
 from gigaqc.preprocess.windows import CountedChannels, merged
 from gigaqc.statistics import Part
 from gigaqc.transforms.common import like
+from gigaqc.typing import ChannelLike, ImageLike
 
 _SAMPLE = 1 << 16  # sampled values of all channels together
 _FEWEST_PIXELS = 1 << 13
 
 
+@overload
 def pixel_clustering_preprocess(
-    images: Any,
+    images: ImageLike, *, channels: Sequence[ChannelLike] | None = None, q: float | None = 99,
+    q_sum: float | None = 5, q_post: float | None = 99.9,
+    sigma: float | Sequence[float | None] | None = 2, norm_sum: bool = True,
+    cap: float | None = None, pool: Literal["mean", "exact"] = "mean",
+) -> xr.DataArray: ...  # fmt: skip
+
+
+@overload
+def pixel_clustering_preprocess(
+    images: list[Any] | tuple[Any, ...], *, channels: Sequence[ChannelLike] | None = None,
+    q: float | None = 99, q_sum: float | None = 5, q_post: float | None = 99.9,
+    sigma: float | Sequence[float | None] | None = 2, norm_sum: bool = True,
+    cap: float | None = None, pool: Literal["mean", "exact"] = "mean",
+) -> list[xr.DataArray]: ...  # fmt: skip
+
+
+def pixel_clustering_preprocess(
+    images: ImageLike | Sequence[ImageLike],
     *,
-    channels: Sequence[str | int] | None = None,
+    channels: Sequence[ChannelLike] | None = None,
     q: float | None = 99,
     q_sum: float | None = 5,
     q_post: float | None = 99.9,
@@ -47,7 +66,7 @@ def pixel_clustering_preprocess(
     norm_sum: bool = True,
     cap: float | None = None,
     pool: Literal["mean", "exact"] = "mean",
-) -> Any:
+) -> xr.DataArray | list[xr.DataArray]:
     """Make pixels comparable before they are clustered, as Pixie does (lazy).
 
     1. Divide each channel by its `q`-th percentile of the pixels that are not 0.
@@ -116,7 +135,7 @@ def pixel_clustering_preprocess(
     dtype('float32')
     """
     several = isinstance(images, (list, tuple))
-    given = list(images) if several else [images]
+    given: list[Any] = [*images] if isinstance(images, (list, tuple)) else [images]
     _check(q, q_sum, q_post, cap, pool)
     chosen = [chosen_channels(as_image(image, argument="images"), channels) for image in given]
     check_same_channels(chosen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import xarray as xr
 
@@ -11,11 +10,14 @@ from gigaqc.errors import ParameterError
 from gigaqc.formulas.catalogue import chosen, parts_of
 from gigaqc.formulas.views import Settings
 from gigaqc.quality.labelled import by_channel, scanned
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning import LazyStatistics, StatisticsLike
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ImageLike
 
 
-def acquisition_artifacts(image: Any, *, full_scale: float | None = None) -> xr.Dataset:
+def acquisition_artifacts(
+    image: ImageLike | StatisticsLike, *, full_scale: float | None = None
+) -> xr.Dataset:
     """Saturation, hot pixels, dead areas and stripes of each channel.
 
     The recipe's: ``recipe_saturation`` (fraction of ``x >= 0.99 max``), ``recipe_hot_pixels``

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import dask.base
 import numpy as np
@@ -22,11 +22,14 @@ from gigaqc.objects import as_labels, check_fit, label_index, pairs_pass
 from gigaqc.passes import join
 from gigaqc.pixels import manders_pass
 from gigaqc.quality.labelled import Results, labelled_results, pair_of, scalars, scanned
-from gigaqc.scanning import scan
+from gigaqc.scanning import StatisticsLike, scan
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ChannelLike, ImageLike, LabelsLike, MaskLike
 
 
-def channel_correlation(image: Any, *, mask: Any = None) -> xr.DataArray:
+def channel_correlation(
+    image: ImageLike | StatisticsLike, *, mask: MaskLike | None = None
+) -> xr.DataArray:
     """Pearson correlation of every pair of channels, over pixels that are valid in both.
 
     Returns
@@ -102,7 +105,12 @@ def check_pairs(
 
 
 def colocalization(
-    image: Any, x: str | int, y: str | int, *, thresholds: Any = "otsu", labels: Any = None
+    image: ImageLike,
+    x: ChannelLike,
+    y: ChannelLike,
+    *,
+    thresholds: Literal["otsu"] | Sequence[float] = "otsu",
+    labels: LabelsLike | None = None,
 ) -> xr.Dataset | pd.DataFrame:
     """How two channels go together, pixel by pixel, over pixels that are valid in both.
 

@@ -18,16 +18,17 @@ from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass, joint_histogram_pass
 from gigaqc.quality.labelled import Results, labelled_results, pair_of, pixels_of, scanned
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning import LazyStatistics, StatisticsLike
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ChannelLike, ImageLike, MaskLike
 
 
 def histogram(
-    image: Any,
+    image: ImageLike | StatisticsLike,
     bins: int | Sequence[float] | None = None,
     range: tuple[float, float] | None = None,
     *,
-    mask: Any = None,
+    mask: MaskLike | None = None,
 ) -> xr.Dataset:
     """Counts of each channel's values, as `numpy.histogram` of the whole channel.
 
@@ -154,7 +155,12 @@ def _code_counts(statistics: Statistics, edges: np.ndarray | None, n_bins: int) 
 
 
 def joint_histogram(
-    image: Any, x: str | int, y: str | int, bins: int = 256, *, range: Any = None
+    image: ImageLike,
+    x: ChannelLike,
+    y: ChannelLike,
+    bins: int = 256,
+    *,
+    range: Sequence[tuple[float, float] | None] | None = None,
 ) -> xr.Dataset:
     """Counts of pairs of values of two channels, as `numpy.histogram2d` of the whole channels.
 

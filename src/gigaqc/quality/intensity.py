@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import dask.base
 import numpy as np
@@ -20,12 +20,17 @@ from gigaqc.image import as_image, channel_names
 from gigaqc.objects import as_labels, check_fit, label_index, stained_pass
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, by_channel, labelled_results, pixels_of, scanned
-from gigaqc.scanning import LazyStatistics, scan
+from gigaqc.scanning import LazyStatistics, StatisticsLike, scan
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ImageLike, LabelsLike, MaskLike
 
 
 def quantile(
-    image: Any, q: float | Sequence[float], *, mask: Any = None, ignore_zeros: bool = False
+    image: ImageLike | StatisticsLike,
+    q: float | Sequence[float],
+    *,
+    mask: MaskLike | None = None,
+    ignore_zeros: bool = False,
 ) -> xr.DataArray:
     """Exact quantiles of each channel, over all dims but ``c``.
 
@@ -95,7 +100,9 @@ def _quantiles(statistics: Statistics, asked: Sequence[float], ignore_zeros: boo
     return {"quantile": values, "relative_error": widths}
 
 
-def signal_to_noise(image: Any, *, mask: Any = None, percentile: float = 10) -> xr.Dataset:
+def signal_to_noise(
+    image: ImageLike | StatisticsLike, *, mask: MaskLike | None = None, percentile: float = 10
+) -> xr.Dataset:
     """Signal to noise of each channel: the IMC recipe's, Otsu's classes', and that of structure.
 
     Recipe: ``signal`` is the mean inside the mask, ``noise`` the standard deviation outside,
@@ -135,7 +142,9 @@ def signal_to_noise(image: Any, *, mask: Any = None, percentile: float = 10) -> 
     return by_channel(source, metrics, Settings(percentile=percentile / 100))
 
 
-def dynamic_range(image: Any, percentiles: tuple[float, float] = (1, 99)) -> xr.Dataset:
+def dynamic_range(
+    image: ImageLike | StatisticsLike, percentiles: tuple[float, float] = (1, 99)
+) -> xr.Dataset:
     """How much of its range each channel uses.
 
     ``range_low`` and ``range_high`` are the two percentiles, ``range_utilized`` their distance over
@@ -173,7 +182,10 @@ def _percentile_pair(percentiles: tuple[float, float]) -> tuple[float, float]:
 
 
 def stained_area(
-    image: Any, threshold: Any = "otsu", *, labels: Any = None
+    image: ImageLike | StatisticsLike,
+    threshold: Literal["otsu"] | float | Sequence[float] = "otsu",
+    *,
+    labels: LabelsLike | None = None,
 ) -> xr.Dataset | pd.DataFrame:
     """How much of each channel is above a threshold.
 

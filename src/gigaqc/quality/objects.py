@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.base
 import numpy as np
@@ -34,20 +33,25 @@ from gigaqc.objects import (
 from gigaqc.objectsums import Layout, ObjectSums, Rows
 from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, promised
-from gigaqc.scanning import LazyStatistics, check_tile
+from gigaqc.scanning import LazyStatistics, StatisticsLike, check_tile
 from gigaqc.statistics import Statistics
+from gigaqc.typing import ImageLike, LabelsLike, MaskLike, PathLike
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
 
 _WIDEST_RING = 64
 
 
 def object_table(
-    labels: Any,
-    image: Any = None,
+    labels: LabelsLike | StatisticsLike,
+    image: ImageLike | None = None,
     *,
-    to: str | os.PathLike[str] | None = None,
+    to: PathLike | None = None,
     connectivity: int = 8,
     overwrite: bool = False,
-) -> Any:
+) -> pd.DataFrame | dd.DataFrame:
     """Position, shape and intensities of each object of a label image. Runs now.
 
     Parameters
@@ -125,10 +129,10 @@ def object_table(
 
 
 def segmentation_quality(
-    labels: Any,
-    image: Any = None,
+    labels: LabelsLike | StatisticsLike,
+    image: ImageLike | None = None,
     *,
-    tissue: Any = None,
+    tissue: MaskLike | None = None,
     ring: int | None = None,
     tile: int = 512,
     connectivity: int = 8,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import xarray as xr
 
@@ -19,10 +18,14 @@ from gigaqc.quality.labelled import (
     tile_results,
     tile_variables,
 )
+from gigaqc.scanning import StatisticsLike
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ImageLike
 
 
-def focus(image: Any, tile: int | None = None, spectrum: bool = False) -> xr.Dataset:
+def focus(
+    image: ImageLike | StatisticsLike, tile: int | None = None, spectrum: bool = False
+) -> xr.Dataset:
     """Sharpness of each tile and of the whole channel.
 
     ``variance_of_laplacian`` (kernel 0 1 0, 1 -4 1, 0 1 0; population variance) and ``tenengrad``

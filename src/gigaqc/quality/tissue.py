@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,10 +18,11 @@ from gigaqc.quality.labelled import Results, pixels_of, scalars
 from gigaqc.scanning import scan
 from gigaqc.statistics import Part
 from gigaqc.tissue import Method, TissueMask, check_method, tissue_pass
+from gigaqc.typing import ChannelLike, ImageLike
 
 
 def tissue_integrity(
-    image: Any, channel: str | int, *, method: Method = "median", min_coverage: float = 0.3
+    image: ImageLike, channel: ChannelLike, *, method: Method = "median", min_coverage: float = 0.3
 ) -> xr.Dataset:
     """How much of the image is tissue, and in how many pieces.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from gigaqc.segmentation.watershed import (
     watershed_labels,
 )
 from gigaqc.statistics import Part, Statistics
+from gigaqc.typing import ChannelLike, ImageLike, PathLike
 
 Method = Literal["watershed", "stardist", "cellpose"]
 
@@ -43,8 +43,8 @@ _SAMPLES = 3  # tiles in each direction that the diameter is estimated from
 
 
 def segment_nuclei(
-    image: Any,
-    channel: str | int,
+    image: ImageLike,
+    channel: ChannelLike,
     *,
     method: Method | Callable[[np.ndarray], Any] = "watershed",
     diameter: float | None = None,
@@ -52,7 +52,7 @@ def segment_nuclei(
     overlap: int | None = None,
     normalize: tuple[float, float] | Literal[False] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
-    temporary: str | os.PathLike[str] | None = None,
+    temporary: PathLike | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Label the nuclei that a channel shows, tile by tile, without seams (lazy).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -17,12 +15,13 @@ from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass
 from gigaqc.statistics import Statistics
 from gigaqc.transforms.common import like, statistics_of
+from gigaqc.typing import ImageLike
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Values, ascending, and the fraction of the channel up to each."""
 
 
-def equalize_histogram(image: Any, nbins: int = 256) -> xr.DataArray:
+def equalize_histogram(image: ImageLike, nbins: int = 256) -> xr.DataArray:
     """Replace each value by the fraction of its channel that does not exceed it (lazy).
 
     As `skimage.exposure.equalize_hist` on the whole channel.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -13,19 +11,20 @@ from gigaqc.kernels import stacks
 from gigaqc.kernels.dispatch import twin
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning import StatisticsLike
 from gigaqc.statistics import Statistics
 from gigaqc.transforms.common import like, number, statistics_of, warn_of
+from gigaqc.typing import ChannelLike, ImageLike
 
 
 def normalize_percentiles(
-    image: Any,
+    image: ImageLike,
     low: float | None = None,
     high: float = 99.0,
     *,
     clip: bool = False,
     ignore_zeros: bool = True,
-    statistics: Statistics | LazyStatistics | None = None,
+    statistics: StatisticsLike | None = None,
 ) -> xr.DataArray:
     """Divide each channel by a percentile of its own: quantile normalization (lazy).
 
@@ -119,7 +118,7 @@ def _scaled_by(block: np.ndarray, limits: np.ndarray, clip: bool) -> np.ndarray:
     return out
 
 
-def arcsinh(image: Any, cofactor: float = 5.0) -> xr.DataArray:
+def arcsinh(image: ImageLike, cofactor: float = 5.0) -> xr.DataArray:
     """Transform counts as mass cytometry does: ``arcsinh(x / cofactor)`` (lazy).
 
     Parameters
@@ -163,10 +162,10 @@ def _arcsinh_by(block: np.ndarray, cofactor: float) -> np.ndarray:
 
 
 def normalize_to_channel(
-    image: Any,
-    reference: str | int,
+    image: ImageLike,
+    reference: ChannelLike,
     *,
-    statistics: Statistics | LazyStatistics | None = None,
+    statistics: StatisticsLike | None = None,
 ) -> xr.DataArray:
     """Clip all channels to mean +- std of one of them and scale to 0..255 (lazy).
 

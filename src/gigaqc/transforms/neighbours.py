@@ -14,11 +14,12 @@ from gigaqc.kernels import stacks, transform
 from gigaqc.kernels.dispatch import twin
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.transforms.common import like, number
+from gigaqc.typing import ImageLike
 
 Sigma = float | None
 
 
-def gaussian_blur(image: Any, sigma: Sigma | Sequence[Sigma]) -> xr.DataArray:
+def gaussian_blur(image: ImageLike, sigma: Sigma | Sequence[Sigma]) -> xr.DataArray:
     """Blur each plane with a Gaussian (lazy).
 
     Over y and x, never over c, t or z; truncated at ``int(4 sigma + 0.5)`` pixels, summed in
@@ -82,7 +83,7 @@ def _blurred_by(block: np.ndarray, halo: Halo, sigmas: Sequence[Sigma]) -> np.nd
     return out
 
 
-def remove_hot_pixels(image: Any, threshold: float) -> xr.DataArray:
+def remove_hot_pixels(image: ImageLike, threshold: float) -> xr.DataArray:
     """Replace pixels far above all their neighbours by the largest of them (lazy).
 
     A pixel that exceeds the maximum of its 8 neighbours in the plane by more than `threshold`
