@@ -32,15 +32,37 @@ def channel_correlation(
 ) -> xr.DataArray:
     """Pearson correlation of every pair of channels, over pixels that are valid in both.
 
+    Parameters
+    ----------
+    image
+        An image or its path, or a `Statistics`.
+    mask
+        Bool over ``y x``, or polygons (see `region`): only pixels inside count.
+
     Returns
     -------
     DataArray
-        Dims (``c``, ``c_other``), in -1..1. NaN for a channel that is constant or empty.
+        Dims (``c``, ``c_other``): covariance / (std x std) of the two; no unit, -1..1, 1 on the
+        diagonal. NaN for a channel that is constant or empty.
+
+    Raises
+    ------
+    ImageError, ImageTypeError, MaskError, SourceNotFoundError, ReadError
+        What is no image or mask that fits, or a path without one; before a pixel is read.
+    ParameterError, StatisticsError
+        A `mask` beside a `Statistics`, or one that was scanned without co-moments.
 
     Notes
     -----
     One read, also of floats. The co-moments are summed about the mean, so an offset of 32768 costs
-    no digits.
+    no digits. Source: IMC recipe.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.array([[[1, 2, 3]], [[6, 4, 2]]], dtype="u2")
+    >>> gq.channel_correlation(image).values.round(6).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
     """
     source = scanned(image, Part.COMOMENTS, "channel_correlation", mask=mask, refine=False)
     count = len(source.channels)

@@ -105,19 +105,10 @@ def signal_to_noise(
 ) -> xr.Dataset:
     """Signal to noise of each channel: the IMC recipe's, Otsu's classes', and that of structure.
 
-    Recipe: ``signal`` is the mean inside the mask, ``noise`` the standard deviation outside,
-    ``snr`` their ratio; without a mask, the mask of a channel is ``x > its percentile``. It calls
-    structureless noise N(100, 5) a 49. Otsu: ``otsu_threshold`` (foreground is ``x > threshold``,
-    one candidate a value for integers), ``separability`` (between-class over total variance, 0.637
-    for structureless Gaussian noise), ``signal_to_background`` (ratio of the class means),
-    ``contrast_to_noise`` ((mean above - mean below) / std below). Structure: ``autocorrelation`` r,
-    the mean Pearson correlation of a pixel with its right and its lower neighbour, and
-    ``autocorrelation_snr`` = r/(1 - r), which is 0 for structureless noise of any mean.
-
     Parameters
     ----------
     image
-        An image, or a `Statistics`.
+        An image or its path, or a `Statistics`.
     mask
         Bool over ``y x``, or polygons (see `region`): signal inside, noise outside; the other
         variables use the inside only.
@@ -127,12 +118,51 @@ def signal_to_noise(
     Returns
     -------
     Dataset
-        Over ``c``; higher is better. NaN without support (an empty or constant channel); ``snr`` is
-        infinite where the noise is 0.
+        Over ``c``; higher is better. In units of the image (those of its values) or without unit;
+        NaN without support (an empty or constant channel).
+
+        The recipe's, which calls structureless noise N(100, 5) a 49:
+
+        - ``signal``: mean inside the mask, without one of ``x > its percentile`` of the channel;
+          units of the image
+        - ``noise``: population standard deviation outside; units of the image, from 0 up
+        - ``snr``: signal / noise; infinite where the noise is 0
+
+        Of Otsu's two classes:
+
+        - ``otsu_threshold``: foreground is ``x > threshold``, for integers one candidate a value;
+          units of the image
+        - ``separability``: between-class over total variance; 0..1, 0.637 for structureless
+          Gaussian noise
+        - ``signal_to_background``: mean above / mean below
+        - ``contrast_to_noise``: (mean above - mean below) / std below; from 0 up
+
+        Of structure in space:
+
+        - ``autocorrelation``: r, the mean Pearson correlation of a pixel with its right and its
+          lower neighbour; -1..1
+        - ``autocorrelation_snr``: r / (1 - r); about 0 for structureless noise of any mean
+
+    Raises
+    ------
+    ParameterError
+        A `percentile` outside of 0..100, or a `mask` beside a `Statistics`.
+    ImageError, ImageTypeError, MaskError, SourceNotFoundError, ReadError
+        What is no image or mask that fits, or a path without one; before a pixel is read.
+    StatisticsError
+        A `Statistics` that was scanned without what this needs.
 
     Notes
     -----
     One read (two for floats). Sources: IMC recipe; Otsu 1979; Frank and Al-Ali, Nature 256 (1975).
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.array([[1, 3, 1, 3], [1, 3, 21, 23], [3, 1, 23, 21]], dtype="u2")
+    >>> found = gq.signal_to_noise(image, mask=image > 10).compute()
+    >>> [float(found[name][0]) for name in ("signal", "noise", "snr")]
+    [22.0, 1.0, 22.0]
     """
     if not 0 <= percentile <= 100:
         raise ParameterError(f"percentile: got {percentile!r}; pass a number in 0..100.")
@@ -147,13 +177,10 @@ def dynamic_range(
 ) -> xr.Dataset:
     """How much of its range each channel uses.
 
-    ``range_low`` and ``range_high`` are the two percentiles, ``range_utilized`` their distance over
-    the largest value (0 where that is not positive), ``adequate`` says whether it exceeds 0.1.
-
     Parameters
     ----------
     image
-        An image, or a `Statistics`.
+        An image or its path, or a `Statistics`.
     percentiles
         Low and high, in 0..100.
 
@@ -161,6 +188,30 @@ def dynamic_range(
     -------
     Dataset
         Over ``c``. NaN (and not adequate) for a channel without values.
+
+        - ``range_low``: the low percentile; units of the image
+        - ``range_high``: the high percentile; units of the image
+        - ``range_utilized``: (high - low) / largest value, 0 where that is not positive; no unit,
+          0..1 where no value is negative
+        - ``adequate``: whether ``range_utilized`` exceeds 0.1; bool
+
+    Raises
+    ------
+    ParameterError
+        Percentiles that are no ascending pair in 0..100.
+    ImageError, ImageTypeError, SourceNotFoundError, ReadError
+        What is no image, or a path without one; before a pixel is read.
+
+    Notes
+    -----
+    One read (two for floats). Source: IMC recipe.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> found = gq.dynamic_range(np.arange(101, dtype="u1").reshape(1, 101)).compute()
+    >>> [found[name].item() for name in ("range_low", "range_high", "range_utilized", "adequate")]
+    [1.0, 99.0, 0.98, True]
     """
     low, high = _percentile_pair(percentiles)
     metrics = chosen(function="dynamic_range")

@@ -57,8 +57,8 @@ def object_table(
     Parameters
     ----------
     labels
-        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Ids may be sparse and huge. Or a
-        `Statistics` scanned with ``labels=``: then no pixel is read.
+        Integer ids, dims ``y x`` or ``z y x``, or their path; 0 is background. Ids may be sparse
+        and huge. Or a `Statistics` scanned with ``labels=``: then no pixel is read.
     image
         The image that the labels lie on, in any chunks; None leaves intensities out.
     to
@@ -72,20 +72,24 @@ def object_table(
     Returns
     -------
     pandas.DataFrame, or dask DataFrame with `to`
-        Indexed by ``label``, ascending. In pixels:
+        Indexed by ``label``, ascending.
 
-        - ``area`` (voxels of a stack); ``centroid_y``, ``centroid_x``, with 0 the middle of the
-          first pixel; ``bbox_min_y`` ... ``bbox_max_x``, of which the maximum lies outside;
-        - ``moment_yy``, ``moment_xx``, ``moment_yx``: second central moments over the area;
+        - ``area``: pixels, of a stack voxels; from 1 up
+        - ``centroid_y``, ``centroid_x``: mean position [px], 0 is the middle of the first pixel
+        - ``bbox_min_y`` ... ``bbox_max_x``: the box [px], of which the maximum lies outside
+        - ``moment_yy``, ``moment_xx``, ``moment_yx``: second central moments over the area [px^2]
         - ``major_axis_length``, ``minor_axis_length``: 4 sqrt(eigenvalue) of these, in a stack
-          those of an ellipsoid, sqrt(20 eigenvalue); ``eccentricity`` sqrt(1 - l2/l1), 0 for one
-          pixel, and ``orientation``, the angle from y to the major axis (both NaN in a stack);
-        - ``touches_border``; ``n_pieces`` and ``n_holes`` (not of a stack).
+          those of an ellipsoid, sqrt(20 eigenvalue) [px]
+        - ``eccentricity``: sqrt(1 - l2/l1); no unit, 0..1, 0 for one pixel, NaN in a stack
+        - ``orientation``: angle from y to the major axis [radian]; -pi/2..pi/2, NaN in a stack
+        - ``touches_border``: whether a pixel lies at the border of the image; bool
+        - ``n_pieces``, ``n_holes``: parts that do not touch, and what is enclosed; not of a stack
+        - ``mean_``, ``std_`` (ddof 0), ``min_``, ``max_`` of each channel: of its finite pixels, in
+          units of the image; NaN where there are none
+        - ``n_excluded_`` of each channel of float images: pixels that are not finite
 
-        For each channel ``mean_``, ``std_`` (ddof 0), ``min_`` and ``max_``; NaN where no pixel is
-        finite, and of float images ``n_excluded_``, the pixels that are not. Where the pixel size
-        and its unit are known, ``area_um2`` (``volume_um3``), ``centroid_y_um``,
-        ``major_axis_length_um`` and so on stand beside them.
+        Where the pixel size and its unit are known, ``area_um2`` (``volume_um3``),
+        ``centroid_y_um``, ``major_axis_length_um`` and so on stand beside them.
 
     Raises
     ------
@@ -142,7 +146,8 @@ def segmentation_quality(
     Parameters
     ----------
     labels
-        Integer ids, dims ``y x`` or ``z y x``; 0 is background. Or a `Statistics` scanned with
+        Integer ids, dims ``y x`` or ``z y x``, or their path; 0 is background. Or a `Statistics`
+        scanned with
         ``labels=``: then no pixel is read, and there is no ring and no tissue.
     image
         The image that the labels lie on, for intensities.
@@ -161,24 +166,37 @@ def segmentation_quality(
     Dataset
         Scalars, NaN without an object unless said:
 
-        - ``n_cells`` (0), ``mean_area`` in pixels, ``area_cv`` std/mean, ``fraction_very_small``
-          (area < p5), ``fraction_very_large`` (> p95), ``fraction_elongated`` (eccentricity > 0.9;
-          NaN of a stack), ``quality``: GOOD where ``area_cv`` < 0.5 and fewer than 0.1 are
-          elongated, else REVIEW; EMPTY without an object;
-        - ``median_area``, ``mad_area``, ``fraction_outlier_small`` and ``_large``: area beyond the
-          median by more than 3 x 1.4826 MAD (NaN where the MAD is 0). By construction a twentieth
-          is very small and one very large; these can be 0;
-        - ``n_border``: objects that touch the border of the image, which cuts their areas;
-        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes (NaN of a
-          stack); ``fraction_fragmented``: the former over all;
-        - ``labelled_fraction``: labelled pixels over all.
+        - ``n_cells``: objects; 0 without one
+        - ``mean_area``: mean area [px]
+        - ``area_cv``: std/mean of areas; no unit, from 0 up
+        - ``fraction_very_small``, ``fraction_very_large``: area < p5, > p95; 0..1. By construction
+          a twentieth
+        - ``fraction_elongated``: eccentricity > 0.9; 0..1, NaN of a stack
+        - ``quality``: GOOD where ``area_cv`` < 0.5 and fewer than 0.1 are elongated, else REVIEW;
+          EMPTY without an object
+        - ``median_area``, ``mad_area``: median, and median distance from it [px]
+        - ``fraction_outlier_small``, ``fraction_outlier_large``: area beyond the median by more
+          than 3 x 1.4826 MAD; 0..1, NaN where the MAD is 0
+        - ``n_border``: objects that touch the border of the image, which cuts their areas
+        - ``n_fragmented``, ``n_with_holes``: ids in several pieces, and around holes; NaN of a
+          stack
+        - ``fraction_fragmented``: ``n_fragmented`` / ``n_cells``; 0..1
+        - ``labelled_fraction``: labelled pixels / all pixels; 0..1
 
-        ``cells`` (``tile_y``, ``tile_x``): objects by the tile of their centroid. With `image`,
-        over ``c``: ``mean_intensity``, the mean of the objects' means, and ``intensity_cv``, their
-        std/mean. With `ring`: ``inside_mean``, ``ring_mean``, ``contrast`` = (inside - ring)/std of
-        the ring's pixels, ``fraction_brighter``: objects whose mean exceeds that of their ring.
-        With `tissue`: ``fraction_in_tissue`` (objects with more than half of their pixels inside),
-        ``labelled_in_tissue`` (of labelled pixels), ``tissue_covered`` (of tissue pixels).
+        Maps, and with further arguments:
+
+        - ``cells`` (``tile_y``, ``tile_x``): objects by the tile of their centroid
+        - ``mean_intensity`` (``c``), with `image`: mean of the objects' means; units of the image
+        - ``intensity_cv`` (``c``), with `image`: std/mean of the objects' means; no unit
+        - ``inside_mean``, ``ring_mean`` (``c``), with `ring`: means of all pixels of objects and
+          rings; units of the image
+        - ``contrast`` (``c``), with `ring`: (inside - ring) / std of the ring's pixels; no unit
+        - ``fraction_brighter`` (``c``), with `ring`: objects whose mean exceeds that of their ring;
+          0..1
+        - ``fraction_in_tissue``, with `tissue`: objects with more than half of their pixels inside;
+          0..1
+        - ``labelled_in_tissue``, with `tissue`: labelled pixels inside / labelled pixels; 0..1
+        - ``tissue_covered``, with `tissue`: labelled pixels inside / pixels of tissue; 0..1
 
     Raises
     ------

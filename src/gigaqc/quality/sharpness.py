@@ -28,17 +28,13 @@ def focus(
 ) -> xr.Dataset:
     """Sharpness of each tile and of the whole channel.
 
-    ``variance_of_laplacian`` (kernel 0 1 0, 1 -4 1, 0 1 0; population variance) and ``tenengrad``
-    (mean of gx^2 + gy^2, Sobel 1 2 1) over the pixels whose 3x3 neighbourhood lies in the image and
-    is valid, each counted in the tile of its centre; the same over the whole plane as
-    ``whole_variance_of_laplacian`` and ``whole_tenengrad``. With `spectrum`,
-    ``power_log_log_slope``: slope of log mean power over log radial frequency from 1/tile to 0.5
-    cycles a pixel, full tiles only.
+    Over the pixels whose 3x3 neighbourhood lies in the image and is valid, each counted in the tile
+    of its centre.
 
     Parameters
     ----------
     image
-        An image, or a `Statistics`.
+        An image or its path, or a `Statistics`.
     tile
         Side of the tiles in pixels; 512 unless said, or that of the `Statistics`.
     spectrum
@@ -51,10 +47,35 @@ def focus(
         ``c`` for ``whole_...``. Higher is sharper, but only between images of the same kind. NaN
         for a tile without valid neighbourhoods.
 
+        - ``variance_of_laplacian``: population variance of the response to 0 1 0, 1 -4 1, 0 1 0;
+          squared units of the image, from 0 up
+        - ``tenengrad``: mean of gx^2 + gy^2, of Sobel's 1 2 1; squared units of the image, from 0
+          up
+        - ``whole_variance_of_laplacian``, ``whole_tenengrad``: the same over whole planes
+        - ``power_log_log_slope``, with `spectrum`: slope of log mean power over log radial
+          frequency, from 1/tile to 0.5 cycles a pixel; no unit, mostly -3..0, full tiles only
+
+    Raises
+    ------
+    ParameterError
+        A `tile` that is no whole number of at least 8, or pooled `Statistics`, which have no tiles.
+    StatisticsError
+        `Statistics` of other tiles than `tile`, or scanned without what this needs.
+    ImageError, ImageTypeError, SourceNotFoundError, ReadError
+        What is no image, or a path without one; before a pixel is read.
+
     Notes
     -----
     One read: edge strips are kept until the neighbouring chunks are there, so chunk borders count
     like any other pixel. Sources: CellProfiler MeasureImageQuality; squidpy.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> checkers = np.indices((32, 64)).sum(axis=0).astype("u1") % 2 * 10
+    >>> found = gq.focus(checkers, tile=32).compute()
+    >>> found.variance_of_laplacian.shape, found.whole_variance_of_laplacian.values.tolist()
+    ((1, 1, 2), [1600.0])
     """
     maps = [
         m for m in chosen(function="focus", scope=Scope.TILE)
