@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,6 +196,21 @@ def test_lists_of_paths_are_fields_of_view(files):
     assert_same(prepared[1], gq.pixel_clustering_preprocess(images, q_post=None)[1])
     found = gq.cluster_pixels(pair, 2, method="kmeans")
     assert_same(found.labels[1], gq.cluster_pixels(images, 2, method="kmeans").labels[1])
+
+
+def test_a_model_labels_the_image_of_a_path(files):
+    model = gq.cluster_pixels(files["image"], 2, method="kmeans").model
+    found = model.predict(str(files["image"]), mask=files["mask"])
+    held = opened(files)
+    assert_same(found, model.predict(held["image"], mask=held["mask"]))
+
+
+def test_pictures_take_paths(files):
+    plt.switch_backend("Agg")
+    ax = gq.pl.nuclei(str(files["image"]), str(files["labels"]), channel="DNA")
+    assert "3 " in ax.get_title()
+    assert gq.pl.map(str(files["image"]), channel="CD3").get_title()
+    plt.close("all")
 
 
 def test_a_sample_keeps_its_name_and_source(files):

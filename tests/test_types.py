@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
 
 import gigaqc as gq
 from gigaqc import typing as given
@@ -41,6 +42,8 @@ def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
         if inspect.isfunction(thing):
             yield name, thing
     yield "PixelModel.predict", gq.PixelModel.predict
+    yield "pl.map", gq.pl.map
+    yield "pl.nuclei", gq.pl.nuclei
 
 
 def members(hint: Any) -> set[Any]:
@@ -53,7 +56,7 @@ def members(hint: Any) -> set[Any]:
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """With the names that are imported for type checkers only."""
-    return typing.get_type_hints(function, localns={"pd": pd, "dd": dd})
+    return typing.get_type_hints(function, localns={"pd": pd, "dd": dd, "Axes": Axes})
 
 
 @pytest.mark.parametrize(("name", "function"), list(functions()))
@@ -71,6 +74,16 @@ def test_a_public_function_is_typed(name, function):
             continue  # a pattern of paths, or labels by sample
         lacking = members(TAKES[parameter]) - members(found[parameter])
         assert not lacking, f"{parameter} lacks {lacking}"
+
+
+def test_what_takes_masks_beside_elements_says_so():
+    for function, parameter in (
+        ("assess", "tissue"),
+        ("assess", "mask"),
+        ("cluster_pixels", "mask"),
+    ):
+        signature = inspect.signature(getattr(gq.spatial, function))
+        assert "MaskLike" in signature.parameters[parameter].annotation
 
 
 TAKES_STATISTICS = (

@@ -21,6 +21,7 @@ from gigaqc.plot.results import (
     label_of,
     new_axes,
 )
+from gigaqc.typing import ImageLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ _WORDS = {
 
 
 def map(
-    map: Any,
+    map: ImageLike,
     ax: Axes | None = None,
     *,
     channel: str | int | None = None,
@@ -92,8 +93,8 @@ def map(
 
 
 def compare_maps(
-    first: Any,
-    second: Any,
+    first: ImageLike,
+    second: ImageLike,
     names: Sequence[str] = ("first", "second"),
     *,
     channel: str | int | None = None,

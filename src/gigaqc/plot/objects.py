@@ -23,6 +23,7 @@ from gigaqc.plot.results import (
     new_axes,
     say,
 )
+from gigaqc.typing import ImageLike, LabelsLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,8 @@ _DISPLAY_BINS = 128
 
 
 def nuclei(
-    image: Any,
-    labels: Any,
+    image: ImageLike,
+    labels: LabelsLike,
     ax: Axes | None = None,
     *,
     channel: str | int | None = None,
@@ -93,7 +94,7 @@ def nuclei(
     picture, said = chosen_plane(picture, z, None)
     labels = opened(labels, "labels", labels=True)
     stack = (
-        not hasattr(labels, "dims") and np.ndim(labels) == 3
+        not hasattr(labels, "dims") and getattr(labels, "ndim", 0) == 3
     )  # not channels, of which it has none
     outlined = as_image(labels, dims="zyx" if stack else None, argument="labels").isel(c=0)
     outlined, _ = chosen_plane(outlined, z, None)

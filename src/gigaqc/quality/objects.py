@@ -147,8 +147,7 @@ def segmentation_quality(
     ----------
     labels
         Integer ids, dims ``y x`` or ``z y x``, or their path; 0 is background. Or a `Statistics`
-        scanned with
-        ``labels=``: then no pixel is read, and there is no ring and no tissue.
+        scanned with ``labels=``: then no pixel is read, and there is no ring and no tissue.
     image
         The image that the labels lie on, for intensities.
     tissue

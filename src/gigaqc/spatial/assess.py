@@ -18,6 +18,7 @@ from gigaqc.rules import Rules
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import images_of, listed_names
 from gigaqc.tables import add_assessments, check_room
+from gigaqc.typing import ChannelLike, MaskLike
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,13 +32,13 @@ def assess(
     image_key: str | Sequence[str] | None = None,
     *,
     labels_key: str | Sequence[str | None] | Mapping[str, str] | None = None,
-    tissue: Any = None,
+    tissue: ChannelLike | MaskLike | bool | Mapping[str, Any] | None = None,
     rules: Rules | str | os.PathLike[str] = "robust",
     tile: int = 512,
     expected_pairs: Iterable[tuple[str, str]] = (),
-    mask: Any = None,
-    full_scale: Any = None,
-    name: Any = None,
+    mask: MaskLike | Mapping[str, Any] | None = None,
+    full_scale: float | Mapping[str, float] | None = None,
+    name: str | Mapping[str, str] | None = None,
     progress: bool | None = None,
     overwrite: bool = False,
 ) -> SpatialData:

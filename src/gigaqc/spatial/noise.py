@@ -27,6 +27,7 @@ from gigaqc.spatial.elements import (
     listed_names,
     note,
 )
+from gigaqc.typing import PathLike
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -41,9 +42,9 @@ def gain_map(
     *,
     frames: Literal["c", "z"] = "c",
     nbins: int = 50,
-    offset: Any = None,
+    offset: float | None = None,
     estimator: Literal["mad", "variance"] = "mad",
-    temporary: Any = None,
+    temporary: PathLike | None = None,
     chunks: Chunks = None,
     scale_factors: Sequence[int] | None = None,
     overwrite: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gigaqc import clusters, preprocess
 from gigaqc.sdata import transformations_of
@@ -18,6 +18,7 @@ from gigaqc.spatial.elements import (
     names_of,
     note,
 )
+from gigaqc.typing import ChannelLike, MaskLike
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -27,7 +28,7 @@ def pixel_clustering_preprocess(
     sdata: SpatialData,
     img_layer: Layers,
     output_layer: Layers,
-    channels: Any = None,
+    channels: Sequence[ChannelLike] | None = None,
     q: float | None = 99,
     q_sum: float | None = 5,
     q_post: float | None = 99.9,
@@ -96,8 +97,8 @@ def cluster_pixels(
     n_clusters: int,
     *,
     method: Literal["gmm", "kmeans", "flowsom"] = "gmm",
-    channels: Any = None,
-    mask: Any = None,
+    channels: Sequence[ChannelLike] | None = None,
+    mask: MaskLike | Sequence[MaskLike | None] | None = None,
     fraction: float = 0.1,
     seed: int = 0,
     chunks: Chunks = None,
