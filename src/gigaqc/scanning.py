@@ -17,7 +17,7 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from gigaqc import config, objects
+from gigaqc import objects
 from gigaqc import observe as observing
 from gigaqc.backend import beside, to_host
 from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
