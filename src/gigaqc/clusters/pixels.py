@@ -145,6 +145,13 @@ def cluster_pixels(
     once more. What the images have to compute first is computed each time: write preprocessed
     images before they are clustered. Pixels that are NaN or infinite in a channel get label 0.
 
+    What mixes what (data leakage): the model is trained on all images that are given, and
+    ``profile`` and ``sizes`` are of all of them. For labels of images that the model must not have
+    seen, train on the others and call ``found.model.predict(image)``; within an image, `mask` keeps
+    pixels out of training. `fraction` draws from each image by itself, in proportion to its pixels;
+    where `max_pixels` is the limit, other images change what is drawn from one. Preparation mixes
+    too: see `gigaqc.pixel_clustering_preprocess`.
+
     Examples
     --------
     >>> import numpy as np, gigaqc as gq
@@ -212,6 +219,10 @@ def choose_n_clusters(
     ------
     ParameterError
         When there is no candidate, or one is no whole number from 1; and as `cluster_pixels`.
+
+    Notes
+    -----
+    The fit is judged on the pixels that the candidates were trained on.
     """
     import pandas as pd
     from threadpoolctl import threadpool_limits

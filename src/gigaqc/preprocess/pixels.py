@@ -112,11 +112,19 @@ def pixel_clustering_preprocess(
 
     Notes
     -----
-    What mixes what (data leakage): step 5 makes the channels of a pixel depend on one another, so
-    that leaving a channel out changes all others. Steps 1, 2, 4 and 6 make a pixel depend on all
-    pixels of its image, and with several images on all images: give training and test data apart,
-    or field by field, where one must not know of the other. Step 3 mixes a pixel with its
-    neighbours.
+    What mixes what (data leakage):
+
+    - *Channels*: `q_sum` (steps 2 and 4) leaves pixels out by the sum of all channels, and
+      `norm_sum` (step 5) divides by it, so that leaving a channel out changes all others; after
+      either, the percentile `q_post` is of mixed values. ``q_sum=None, norm_sum=False`` keeps
+      channels apart, but for step 3: NaN in one is NaN in all.
+    - *Fields*: with a list, each of `q`, `q_sum` and `q_post` is a percentile of all images,
+      whichever `pool`; ``"exact"`` also lets large images count more. Call it once an image, or
+      once for the training and once for the test images, where one must not know of the other; or
+      divide by constants that you know, and pass None for all three.
+    - *Pixels*: each percentile is of a whole image. The blur reaches ``int(4 sigma + 0.5)`` pixels
+      over a border between training and test pixels: cut parts of one image apart before
+      (`gigaqc.region`, ``isel``), or leave a margin of that width out.
 
     The percentiles of step 1 are exact. Those of steps 2 and 6 are of derived values, known to
     2^-18 relative: a sample of pixels, drawn by position, says where to count, and a read counts
