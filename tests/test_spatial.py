@@ -104,6 +104,24 @@ def test_lists_of_layers_and_levels(sdata: Any) -> None:
             assert [level["image"].shape[1] for level in held[name].values()] == [90, 45, 22]
 
 
+def test_factors_by_axis_and_by_level(sdata: Any) -> None:
+    from spatialdata.transformations import get_transformation
+
+    levels = {"scale2": {"y": 3, "x": 1}, "scale1": 2}
+    gq.spatial.pixel_clustering_preprocess(sdata, "one", "a", sigma=1, scale_factors=levels)
+    gq.spatial.cluster_pixels(
+        sdata, "one", "kinds", 3, method="kmeans", scale_factors=[2, {"y": 3, "x": 1}]
+    )
+    for held in (sdata, again(sdata)):
+        shapes = [level["image"].shape for level in held["a"].values()]
+        assert [s[1:] for s in shapes] == [(90, 80), (45, 40), (15, 40)]
+        labels = pixels_of(held["kinds"])
+        np.testing.assert_array_equal(pixels_of(held["kinds"], "scale2"), labels[::6, ::2])
+        scale = get_transformation(held["a"]["scale2"]["image"], "global")
+        along = scale.to_affine_matrix(("y", "x"), ("y", "x"))
+        np.testing.assert_array_equal(np.diag(along), [6, 2, 1])
+
+
 def test_clusters_become_labels(sdata: Any, caplog: pytest.LogCaptureFixture) -> None:
     image = PIXELS.astype("f4")
     gq.spatial.cluster_pixels(sdata, "one", "kinds", 3, method="kmeans", scale_factors=[2])

@@ -115,6 +115,73 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
 
 
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {1: 2, 2: {"y": 3, "x": 1}},
+        {"scale2": {"y": 3}, "scale1": 2},  # in their order, whatever that of the dict
+        {"s1": {"y": 2, "x": 2}, "s2": {"y": 3, "x": 1, "c": 1}},
+        [{"y": 2, "x": 2}, {"y": 3}],
+        (np.int64(2), {"y": 3}),
+    ],
+)
+def test_factors_by_axis_and_by_level(tmp_path: Path, factors: Any) -> None:
+    given = image(pixel_size={"y": 0.5, "x": 0.5})
+    write_image(given, tmp_path / "a.zarr", scale_factors=factors)
+    write_image(given, tmp_path / "b.zarr", scale_factors=[2])
+    half = open_image(tmp_path / "b.zarr", level=1).values
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr", level=1).values, half)
+    last = open_image(tmp_path / "a.zarr", level=2)
+    sixth = half[:, :36].reshape(2, 12, 3, -1).mean(axis=2)
+    np.testing.assert_array_equal(last.values, np.rint(sixth))
+    assert last.attrs["pixel_size"] == {"y": 3.0, "x": 1.0}
+
+
+def test_planes_become_fewer_too(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).random((5, 9, 8))
+    write_image(
+        xr.DataArray(stack, dims=tuple("zyx"), attrs={"pixel_size": {"z": 2.0}}),
+        tmp_path / "a.zarr", scale_factors=[{"z": 2, "y": 3, "x": 2}],
+    )  # fmt: skip
+    found = open_image(tmp_path / "a.zarr", level=1)
+    np.testing.assert_allclose(
+        found.values.reshape(2, 3, 4),
+        stack[:4].reshape(2, 2, 3, 3, 4, 2).mean(axis=(1, 3, 5)), rtol=1e-12,
+    )  # fmt: skip
+    assert found.attrs["pixel_size"]["z"] == 4.0
+
+
+def test_the_pixel_size_of_a_level_is_that_of_its_factors(tmp_path: Path) -> None:
+    """Of 7 pixels 3 and then 1 are left, each four times as wide, and not seven times."""
+    size = {"pixel_size": {"y": 0.5, "x": 0.5}}
+    small = xr.DataArray(PIXELS[0, :7, :7], dims=tuple("yx"), attrs=size)
+    write_image(small, tmp_path / "a.zarr", scale_factors=(2, 2))
+    assert open_image(tmp_path / "a.zarr", level=2).attrs["pixel_size"]["y"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "factors, said",
+    [
+        ({"y": 2, "x": 2}, r"put the factors of one level into a list: \[\{'y': 2, 'x': 2\}\]"),
+        ({1: 2, 3: 2}, r"got levels \[1, 3\]; name the coarser levels 1, 2"),
+        ({"scale0": 1, "scale1": 2}, "without a gap"),
+        ({"half": 2}, r"got levels \['half'\]"),
+        ([{"z": 2}], "with a factor of 'z'; the image can be coarser along y, x"),
+        ([{"c": 2}], "with a factor of 'c'"),
+        ([{"y": 1, "x": 1}], "pass whole numbers from 2"),
+        ([{}], "pass whole numbers from 2"),
+        ([{"y": 2.5}], "pass whole numbers from 2"),
+        (2, "got 2; pass whole numbers from 2, such as"),
+        ("2", "got '2'; pass whole numbers"),
+        ({1: {"y": 2}, 2: {"y": 64}}, "shrink 75 pixels along y to nothing; pass fewer levels"),
+    ],
+)
+def test_factors_that_are_none(tmp_path: Path, factors: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=f"scale_factors: .*{said}"):
+        write_image(image(), tmp_path / "a.zarr", scale_factors=factors)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("factors", [(1,), (2.5,), (0,), (True,), (2, 64)])
 def test_scale_factors(tmp_path: Path, factors: Any) -> None:
     with pytest.raises(ParameterError, match="scale_factors:"):

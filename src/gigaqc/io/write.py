@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,12 @@ logger = logging.getLogger("gigaqc")
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST = 2048 * 2048  # pixels of a written chunk; larger blocks are split
 _SIDE = 1024
+ScaleFactors = Sequence[int | Mapping[str, int]] | Mapping[int | str, int | Mapping[str, int]]
+"""Of coarser levels in their order, or by level: one factor for y and x, or a factor an axis."""
+
+Factors = Mapping[str, int]
+"""By how much a level is coarser than the one before, along which axes."""
+
 _TIFF = (".tif", ".tiff")
 _NIFTI = (".nii", ".nii.gz")
 
@@ -47,7 +53,7 @@ def write_image(
     image: ImageLike,
     path: PathLike,
     *,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     affine: Any = None,
     overwrite: bool = False,
 ) -> None:
@@ -67,7 +73,9 @@ def write_image(
     scale_factors
         OME-Zarr only: coarser levels, each by this factor in y and x from the one before:
         ``(2, 2)`` adds levels at half and a quarter, of the mean of 2 x 2 pixels (integers are
-        rounded).
+        rounded). A dict in place of a number says the factor of each axis, also of z, as in
+        spatialdata: ``[2, {"z": 2, "y": 2, "x": 2}]``. The levels may be named:
+        ``{1: 2, 2: {"y": 4, "x": 2}}``, or ``"scale1"``, ``"scale2"`` and so on, without a gap.
     affine
         NIfTI only: 4 x 4, from voxel indices (x, y, z) to coordinates in the unit of the image. By
         default that of the NIfTI file that the image, or what it was computed from, was opened
@@ -128,7 +136,7 @@ def write_labels(labels: LabelsLike, path: PathLike, *, overwrite: bool = False)
 def write_together(
     images: Sequence[xr.DataArray],
     paths: Sequence[str | os.PathLike[str]],
-    factors: tuple[int, ...],
+    factors: tuple[Factors, ...],
     overwrite: bool,
     *,
     affine: Any = None,
@@ -180,7 +188,7 @@ class _File:
 
 
 def _as_file(
-    image: xr.DataArray, path: str | os.PathLike[str], factors: Sequence[int], affine: Any
+    image: xr.DataArray, path: str | os.PathLike[str], factors: Sequence[Factors], affine: Any
 ) -> _File | None:
     """How an image becomes a TIFF or NIfTI file; None where the path is that of a zarr store."""
     given = os.fspath(path)
@@ -194,7 +202,7 @@ def _as_file(
         return None
     if factors:
         raise ParameterError(
-            f"scale_factors: got {tuple(factors)}, but only OME-Zarr is written with coarser "
+            f"scale_factors: got {list(factors)}, but only OME-Zarr is written with coarser "
             f"levels; leave them out, or write {stem(str(given)) + '.zarr'!r}."
         )
     if suffix in _NIFTI:
@@ -249,31 +257,73 @@ def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
     return ready
 
 
-def checked_factors(factors: Sequence[int] | None, image: xr.DataArray) -> tuple[int, ...]:
-    """Refuse factors that are no whole numbers from 2, or that leave no pixel."""
-    checked = tuple(factors or ())
-    if any(isinstance(f, bool) or not isinstance(f, (int, np.integer)) or f < 2 for f in checked):
-        raise ParameterError(
-            f"scale_factors: got {factors!r}; pass whole numbers from 2, such as (2, 2)."
-        )
-    smallest = min(image.sizes["y"], image.sizes["x"])
-    if checked and int(np.prod(checked)) > smallest:
-        raise ParameterError(
-            f"scale_factors: {checked} shrink {smallest} pixels to nothing; pass fewer levels."
-        )
+def checked_factors(factors: ScaleFactors | None, image: xr.DataArray) -> tuple[Factors, ...]:
+    """Factors by axis of each level; refuses what is none, and what leaves no pixel."""
+    if factors is None:
+        return ()
+    levels = _by_level(factors) if isinstance(factors, Mapping) else factors
+    if not isinstance(levels, (Sequence, np.ndarray)) or isinstance(levels, (str, bytes)):
+        raise ParameterError(f"scale_factors: got {factors!r}; {_EXPECTED}")
+    checked = tuple(_by_axis(level, factors, image) for level in levels)
+    for dim in "zyx":
+        shrunk = math.prod(level.get(dim, 1) for level in checked)
+        if shrunk > image.sizes.get(dim, 1):
+            raise ParameterError(
+                f"scale_factors: {factors!r} shrink {image.sizes[dim]} pixels along {dim} to "
+                "nothing; pass fewer levels."
+            )
     return checked
 
 
+_EXPECTED = (
+    "pass whole numbers from 2, such as (2, 2), or factors by axis, such as [{'y': 2, 'x': 2}]."
+)
+
+
+def _by_level(factors: Mapping[Any, Any]) -> list[Any]:
+    """What a dict names as level 1, 2, ... or scale1, scale2, ..., in this order."""
+    numbered = {}
+    for name, value in factors.items():
+        digits = str(name).removeprefix("scale").removeprefix("s")
+        numbered[int(digits) if digits.isdecimal() else name] = value
+    wanted = list(range(1, len(factors) + 1))
+    if set(wanted) != set(numbered):
+        axes = set(factors) <= set("tczyx")
+        cure = f"put the factors of one level into a list: [{dict(factors)!r}]" if axes else (
+            "name the coarser levels 1, 2, ... or 'scale1', 'scale2', ..., without a gap"
+        )  # fmt: skip
+        raise ParameterError(f"scale_factors: got levels {list(factors)}; {cure}.")
+    return [numbered[k] for k in wanted]
+
+
+def _by_axis(level: Any, given: Any, image: xr.DataArray) -> Factors:
+    """One level's factor of each axis that has one."""
+    factors = dict(level) if isinstance(level, Mapping) else {"y": level, "x": level}
+    whole = all(isinstance(f, (int, np.integer)) and not isinstance(f, bool) and f >= 1
+                for f in factors.values())  # fmt: skip
+    coarse = {str(dim): int(f) for dim, f in factors.items() if f != 1} if whole else {}
+    if not coarse:
+        raise ParameterError(f"scale_factors: got {given!r}; {_EXPECTED}")
+    unknown = [dim for dim in coarse if dim not in "zyx" or dim not in image.dims]
+    if unknown:
+        fitting = ", ".join(d for d in "zyx" if d in image.dims)
+        raise ParameterError(
+            f"scale_factors: got {given!r}, with a factor of {unknown[0]!r}; the image can be "
+            f"coarser along {fitting}."
+        )
+    return coarse
+
+
 def _write(
-    image: xr.DataArray, folder: Path, target: Path, factors: tuple[int, ...], *, labels: bool
+    image: xr.DataArray, folder: Path, target: Path, factors: tuple[Factors, ...], *, labels: bool
 ) -> None:
     import zarr
 
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     names = [str(number) for number in range(len(factors) + 1)]
-    shapes = write_levels(image, group, names, factors, labels=labels)
+    scales = write_levels(image, group, names, factors, labels=labels)
     # Last: a folder that was interrupted is no image to any reader.
-    ome = _metadata(image, target.name.removesuffix(".zarr"), shapes)
+    ome = _metadata(image, target.name.removesuffix(".zarr"), scales)
     if labels:
         ome["image-label"] = {"version": "0.5"}
     else:
@@ -285,24 +335,25 @@ def write_levels(
     image: xr.DataArray,
     group: zarr.Group,
     names: Sequence[str],
-    factors: Sequence[int],
+    factors: Sequence[Factors],
     *,
     labels: bool = False,
 ) -> list[tuple[int, ...]]:
-    """Write the levels of an image into a group, and give their shapes.
+    """Write the levels of an image into a group; by how much each is coarser, an axis each.
 
     Each coarser level is made from the one before it: means of its pixels; of `labels` the first of
     each square, because a mean of labels is none.
     """
     level = settled(image.data)
-    shapes = [level.shape]
+    scales = [(1,) * level.ndim]
     _store_level(level, group, names[0], image.dims)
-    for before, name, factor in zip(names, names[1:], factors, strict=False):
+    for before, name, by_axis in zip(names, names[1:], factors, strict=False):
         finer = da.from_zarr(group[before])
-        level = coarser(finer, factor, labels=labels)
-        shapes.append(level.shape)
+        along = [by_axis.get(str(dim), 1) for dim in image.dims]
+        level = coarser(finer, along, labels=labels)
+        scales.append(tuple(a * b for a, b in zip(scales[-1], along, strict=True)))
         _store_level(level, group, name, image.dims)
-    return shapes
+    return scales
 
 
 def _store_level(
@@ -348,23 +399,19 @@ def _regular_chunks(level: da.Array) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def coarser(level: da.Array, factor: int, *, labels: bool = False) -> da.Array:
-    """Mean of factor x factor pixels, in the dtype of `level`; incomplete edges are dropped.
+def coarser(level: da.Array, factors: Sequence[int], *, labels: bool = False) -> da.Array:
+    """Mean of blocks of so many pixels an axis, in the dtype of `level`; incomplete ones go.
 
-    Of `labels` the first of each square.
+    Of `labels` the first of each block.
     """
     if labels:
-        first = level[..., ::factor, ::factor]
-        first = first[..., : level.shape[-2] // factor, : level.shape[-1] // factor]
-        return rechunked_array(first, level.chunksize)
-    y, x = level.ndim - 2, level.ndim - 1
-    sides = {
-        a: max(factor, c - c % factor)
-        for a, c in ((y, level.chunksize[y]), (x, level.chunksize[x]))
-    }
-    means = da.coarsen(
-        np.mean, rechunked_array(level, sides), {y: factor, x: factor}, trim_excess=True
-    )
+        first = level[tuple(slice(None, None, f) for f in factors)]
+        kept = tuple(slice(n // f) for n, f in zip(level.shape, factors, strict=True))
+        return rechunked_array(first[kept], level.chunksize)
+    along = {axis: f for axis, f in enumerate(factors) if f > 1}
+    chunks = level.chunksize
+    sides = {axis: max(f, chunks[axis] - chunks[axis] % f) for axis, f in along.items()}
+    means = da.coarsen(np.mean, rechunked_array(level, sides), along, trim_excess=True)
     if level.dtype.kind in "ui":
         means = da.rint(means)
     elif level.dtype.kind == "b":
@@ -372,7 +419,7 @@ def coarser(level: da.Array, factor: int, *, labels: bool = False) -> da.Array:
     return means.astype(level.dtype)
 
 
-def _metadata(image: xr.DataArray, name: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+def _metadata(image: xr.DataArray, name: str, scales: Sequence[tuple[int, ...]]) -> dict[str, Any]:
     dims = [str(d) for d in image.dims]
     sizes = image.attrs.get("pixel_size") or {}
     unit = image.attrs.get("unit")
@@ -383,10 +430,8 @@ def _metadata(image: xr.DataArray, name: str, shapes: Sequence[tuple[int, ...]])
             axis["unit"] = str(unit)
         axes.append(axis)
     datasets = []
-    for level, shape in enumerate(shapes):
-        scale = [float(sizes.get(d, 1.0)) for d in dims]
-        for i in (-2, -1):
-            scale[i] *= round(shapes[0][i] / shape[i])
+    for level, factors in enumerate(scales):
+        scale = [float(sizes.get(d, 1.0)) * f for d, f in zip(dims, factors, strict=True)]
         transforms = [{"type": "scale", "scale": scale}]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
     return {

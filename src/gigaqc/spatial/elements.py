@@ -15,7 +15,14 @@ import xarray as xr
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, listed
 from gigaqc.io.staging import staged
-from gigaqc.io.write import checked_factors, coarser, settled_together, write_levels
+from gigaqc.io.write import (
+    Factors,
+    ScaleFactors,
+    checked_factors,
+    coarser,
+    settled_together,
+    write_levels,
+)
 from gigaqc.rechunking import rechunked
 from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
 
@@ -34,11 +41,11 @@ class Form:
     """How elements are laid out."""
 
     sides: tuple[int, ...]
-    factors: tuple[int, ...]
+    factors: tuple[Factors, ...]
 
     @classmethod
     def of(
-        cls, elements: Sequence[xr.DataArray], chunks: Chunks, factors: Sequence[int] | None
+        cls, elements: Sequence[xr.DataArray], chunks: Chunks, factors: ScaleFactors | None
     ) -> Form:
         """What the caller gave, checked."""
         for element in elements:
@@ -153,7 +160,7 @@ def _without_parents() -> Iterator[None]:
 
 
 def _parsed(
-    kind: str, image: xr.DataArray, factors: Sequence[int], transformations: Mapping[str, Any]
+    kind: str, image: xr.DataArray, factors: Sequence[Factors], transformations: Mapping[str, Any]
 ) -> Any:
     from spatialdata import models
 
@@ -164,12 +171,13 @@ def _parsed(
     if kind == "images":
         options["c_coords"] = channel_names(image)
     if factors:
-        options["scale_factors"] = [{"y": factor, "x": factor} for factor in factors]
+        along = [{d: level.get(d, 1) for d in dims if d != "c"} for level in factors]
+        options["scale_factors"] = along
     element = model.parse(image.data, **options)
     # Which pixels spatialdata makes the coarser levels of changes with its release.
     level = image.data
-    for k, factor in enumerate(factors, start=1):
-        level = coarser(level, factor, labels=kind == "labels")
+    for k, by_axis in enumerate(factors, start=1):
+        level = coarser(level, [by_axis.get(d, 1) for d in dims], labels=kind == "labels")
         element[f"scale{k}"]["image"].data = level
     return element
 
@@ -179,7 +187,7 @@ def _write(
     kind: str,
     names: Sequence[str],
     images: Sequence[xr.DataArray],
-    factors: Sequence[int],
+    factors: Sequence[Factors],
     systems: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write elements into hidden folders of the store, and move all in when all are complete."""
@@ -192,8 +200,8 @@ def _write(
             ready = settled_together(images)
             for name, image, folder, system in zip(names, ready, folders, systems, strict=True):
                 group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-                shapes = write_levels(image, group, levels, factors, labels=kind == "labels")
-                group.attrs.update(_attributes(kind, name, image, shapes, system))
+                scales = write_levels(image, group, levels, factors, labels=kind == "labels")
+                group.attrs.update(_attributes(kind, name, image, scales, system))
             root.require_group(kind)
         if kind == "labels":
             listing: Any = root[kind].attrs.get("ome", {})
@@ -210,15 +218,14 @@ def _attributes(
     kind: str,
     name: str,
     image: xr.DataArray,
-    shapes: Sequence[tuple[int, ...]],
+    scales: Sequence[tuple[int, ...]],
     transformations: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What spatialdata's reader looks for in a raster element."""
     dims = [str(d) for d in image.dims]
     datasets = []
-    for level, shape in enumerate(shapes):
-        scale = [float(round(a / b)) for a, b in zip(shapes[0], shape, strict=True)]
-        transform = {"type": "scale", "scale": scale}
+    for level, factors in enumerate(scales):
+        transform = {"type": "scale", "scale": [float(f) for f in factors]}
         datasets.append({"path": f"s{level}", "coordinateTransformations": [transform]})
     multiscale = {
         "name": name,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
+from gigaqc.io.write import ScaleFactors
 from gigaqc.spatial.elements import Chunks, Form, add, check_outputs, listed_names
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def add_images(
     images: Mapping[str, Any],
     *,
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
 ) -> SpatialData:
     """Put images into a SpatialData as elements; written now where there is a store.

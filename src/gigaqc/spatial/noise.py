@@ -15,6 +15,7 @@ from gigaqc import noise
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_names, check_same_channels
 from gigaqc.io.together import kept, settled_with
+from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -46,7 +47,7 @@ def gain_map(
     estimator: Literal["mad", "variance"] = "mad",
     temporary: PathLike | None = None,
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
 ) -> SpatialData:
     """`gigaqc.gain_map` of a series kept in image elements, which have no axis of time. Runs now.
@@ -107,7 +108,7 @@ def tsnr_map(
     ddof: int = 0,
     baseline: Literal["mean", "intercept"] = "mean",
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
 ) -> SpatialData:
     """`gigaqc.tsnr_map` of a series kept in image elements, which have no axis of time. Runs now.
@@ -153,7 +154,7 @@ def isnr_map(
     n_clusters: int = 3,
     correction: Literal["rician"] | None = "rician",
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
 ) -> SpatialData:
     """`gigaqc.isnr_map` of an image element. Runs now.
@@ -200,7 +201,7 @@ def _prepared(
     output_layer: str | None,
     suffix: str,
     chunks: Chunks,
-    factors: Sequence[int] | None,
+    factors: ScaleFactors | None,
     overwrite: bool,
 ) -> tuple[list[xr.DataArray], Mapping[str, Any], str, Form]:
     """The images, their transformations, and where the result goes; nothing is computed."""
@@ -232,7 +233,7 @@ def _series(
     suffix: str,
     frames: str,
     chunks: Chunks,
-    factors: Sequence[int] | None,
+    factors: ScaleFactors | None,
     overwrite: bool,
 ) -> tuple[xr.DataArray, Mapping[str, Any], str, Form]:
     """As `_prepared`, of the images as one series with an axis t."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gigaqc import segmentation
+from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -39,7 +40,7 @@ def segment_nuclei(
     on_error: Literal["raise", "skip"] = "raise",
     temporary: str | os.PathLike[str] | None = None,
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> SpatialData:

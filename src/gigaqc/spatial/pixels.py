@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from gigaqc import clusters, preprocess
+from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -35,7 +36,7 @@ def pixel_clustering_preprocess(
     sigma: float | Sequence[float | None] | None = 2,
     norm_sum: bool = True,
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
     *,
     cap: float | None = None,
@@ -56,7 +57,8 @@ def pixel_clustering_preprocess(
         Of the result: one number for y and x, or one for each of the last axes, such as (y, x) or
         (c, y, x); by default those of the image.
     scale_factors
-        Coarser levels, each by this factor from the one before.
+        Coarser levels, each by this factor from the one before, as in `gigaqc.write_image`:
+        ``[2, 2]``, ``[{"y": 2, "x": 2}]``, or by level, ``{"scale1": 2, "scale2": 4}``.
     overwrite
         Replace elements of that name. They stay until the new ones are complete, so that a layer
         may replace itself.
@@ -102,7 +104,7 @@ def cluster_pixels(
     fraction: float = 0.1,
     seed: int = 0,
     chunks: Chunks = None,
-    scale_factors: Sequence[int] | None = None,
+    scale_factors: ScaleFactors | None = None,
     overwrite: bool = False,
 ) -> SpatialData:
     """`gigaqc.cluster_pixels` of image elements, as labels elements. Runs now.
