@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
@@ -24,6 +25,7 @@ from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.mapping import Halo, map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Sides, sides_pass
+from gigaqc.quality.apart import Apart, By
 from gigaqc.quality.labelled import pixels_of, promised
 from gigaqc.scanning import LazyStatistics, StatisticsLike
 from gigaqc.statistics import Part, Statistics
@@ -41,6 +43,7 @@ def isnr(
     n_clusters: int = 3,
     noise_mask: MaskLike | None = None,
     correction: Correction = "rician",
+    by: By = None,
 ) -> xr.Dataset:
     """Image signal to noise ratio of each channel (lazy).
 
@@ -61,6 +64,10 @@ def isnr(
         there is noise only: used instead of the mixture.
     correction
         ``"rician"`` for magnitude images; None for a factor of 1 (images with Gaussian noise).
+    by
+        ``"t"`` (or ``"z"``) measures each position along that axis by itself, in the same read:
+        echoes, which have noise alike and signals that decay. None pools them. Results are then
+        over (``c``, ``t``, ...).
 
     Returns
     -------
@@ -79,7 +86,8 @@ def isnr(
     Raises
     ------
     ParameterError
-        `n_clusters` outside of 2 to 6, another `correction`, a `noise_mask` with a `Statistics`.
+        `n_clusters` outside of 2 to 6, another `correction`, an axis `by` that there is not, a
+        `noise_mask` or `by` with a `Statistics`.
     MaskError
         A `noise_mask` that is not bool or does not fit.
 
@@ -100,6 +108,11 @@ def isnr(
     >>> float(gq.isnr(image, n_clusters=2, correction=None).isnr[0].compute())  # 100 / 1
     100.0
     """
+    if by is not None:
+        apart = Apart.of(image, by)
+        mask = apart.mask(noise_mask, "noise_mask")
+        each = isnr(apart.image, n_clusters=n_clusters, noise_mask=mask, correction=correction)
+        return apart.restored(each)
     factor = _checked(n_clusters, correction)
     sides, names, dtype = _sides(image, noise_mask)
     count, line = len(names), ("c", "component")
@@ -133,6 +146,7 @@ def isnr_map(
     noise_mask: MaskLike | None = None,
     correction: Correction = "rician",
     statistics: StatisticsLike | None = None,
+    by: By = None,
 ) -> xr.DataArray:
     """Divide each channel by its noise: the signal to noise ratio of each pixel (lazy).
 
@@ -142,10 +156,11 @@ def isnr_map(
     ----------
     image
         Anything that `gigaqc` takes as an image.
-    n_clusters, noise_mask, correction
-        As for `gq.isnr`.
+    n_clusters, noise_mask, correction, by
+        As for `gq.isnr`: with `by` each position along that axis, such as an echo, is divided by
+        its own noise.
     statistics
-        Of this image, from `gigaqc.scan`; saves the read for the noise.
+        Of this image, from `gigaqc.scan`; saves the read for the noise. Not with `by`.
 
     Returns
     -------
@@ -170,6 +185,8 @@ def isnr_map(
     [[1.0, 3.0], [99.0, 101.0]]
     """
     factor = _checked(n_clusters, correction)
+    if by is not None:
+        return like(_map_apart(image, by, n_clusters, noise_mask, factor, statistics), image)
     labelled = pixels_of(image, "isnr_map")
     sides = _sides_beside(labelled, noise_mask, statistics)
     scales = join("noise", _scales, sides, n_clusters, factor)
@@ -331,6 +348,42 @@ def _scaled(block: np.ndarray, halo: Halo, channels: slice, scales: np.ndarray) 
         for c, scale in enumerate(scales[channels]):
             np.multiply(block[c], scale, out=out[c], dtype=out.dtype, casting="unsafe")
     return out
+
+
+def _map_apart(
+    image: Any, by: str, n_clusters: int, noise_mask: Any, factor: float, statistics: Any
+) -> xr.DataArray:
+    """Each position along an axis divided by its own noise, in the blocks of the image."""
+    if statistics is not None:
+        raise ParameterError(
+            f"statistics: they are pooled over {by!r}, which by= measures apart; leave one of the "
+            "two out."
+        )
+    apart = Apart.of(pixels_of(image, "isnr_map"), by)
+    sides, _, _ = _sides(apart.image, apart.mask(noise_mask, "noise_mask"))
+    name = f"noise-{tokenize(sides, n_clusters, factor)}"
+    found = join(name, _scales, sides, n_clusters, factor)
+    positions, channels = apart.counts
+    scales = da.from_delayed(found, (positions * channels,), "f8").reshape(positions, channels)
+    whole, along = apart.whole, (by, "c")
+    scales = scales.rechunk(tuple(whole.chunksizes[d] for d in along))
+    dtype = result_dtype(whole.dtype)
+    where = tuple(1 if d in along else 0 for d in whole.dims)
+    if tuple(d for d in whole.dims if d in along) != along:
+        scales, along = scales.T, ("c", by)
+    data = da.blockwise(
+        _times, whole.dims, whole.data, whole.dims, scales, along, where=where, dtype=dtype,
+        meta=np.empty((0,) * whole.ndim, dtype),
+    )  # fmt: skip
+    return whole.copy(data=data)
+
+
+def _times(block: np.ndarray, scales: np.ndarray, where: tuple[int, ...]) -> np.ndarray:
+    lengths = iter(scales.shape)
+    scales = scales.reshape([next(lengths) if there else 1 for there in where])
+    out = np.empty(block.shape, result_dtype(block.dtype))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.multiply(block, scales, out=out, dtype=out.dtype, casting="unsafe")
 
 
 def _classes(sides: Sides, n_clusters: int) -> list[Classes]:

@@ -19,6 +19,7 @@ from gigaqc.formulas.views import Settings
 from gigaqc.image import as_image, channel_names
 from gigaqc.objects import as_labels, check_fit, label_index, stained_pass
 from gigaqc.passes import join
+from gigaqc.quality.apart import Apart, By
 from gigaqc.quality.labelled import Results, by_channel, labelled_results, pixels_of, scanned
 from gigaqc.scanning import LazyStatistics, StatisticsLike, scan
 from gigaqc.statistics import Part, Statistics
@@ -101,7 +102,11 @@ def _quantiles(statistics: Statistics, asked: Sequence[float], ignore_zeros: boo
 
 
 def signal_to_noise(
-    image: ImageLike | StatisticsLike, *, mask: MaskLike | None = None, percentile: float = 10
+    image: ImageLike | StatisticsLike,
+    *,
+    mask: MaskLike | None = None,
+    percentile: float = 10,
+    by: By = None,
 ) -> xr.Dataset:
     """Signal to noise of each channel: the IMC recipe's, Otsu's classes', and that of structure.
 
@@ -114,11 +119,14 @@ def signal_to_noise(
         variables use the inside only.
     percentile
         Of the recipe's mask, in 0..100.
+    by
+        ``"t"`` (or ``"z"``) measures each position along that axis by itself, in the same read,
+        such as echoes; None pools them.
 
     Returns
     -------
     Dataset
-        Over ``c``; higher is better. In units of the image (those of its values) or without unit;
+        Over ``c``, with `by` over ``c`` and that axis; higher is better. In units of the image (those of its values) or without unit;
         NaN without support (an empty or constant channel).
 
         The recipe's, which calls structureless noise N(100, 5) a 49:
@@ -166,6 +174,10 @@ def signal_to_noise(
     """
     if not 0 <= percentile <= 100:
         raise ParameterError(f"percentile: got {percentile!r}; pass a number in 0..100.")
+    if by is not None:
+        apart = Apart.of(image, by)
+        within = apart.mask(mask, "mask")
+        return apart.restored(signal_to_noise(apart.image, mask=within, percentile=percentile))
     metrics = chosen(function="signal_to_noise")
     options = {"quantiles": (percentile / 100,)}
     source = scanned(image, parts_of(metrics), "signal_to_noise", mask=mask, **options)
