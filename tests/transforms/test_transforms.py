@@ -188,6 +188,22 @@ def test_to_channel(case: Case) -> None:
     compare(found, case, expected, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_to_channel_as_integers(dtype: str) -> None:
+    """What the docstring says of a cast, which cuts off, and of rounding."""
+    x = np.random.default_rng(0).gamma(2, 20, (3, 70, 90)).clip(0, 250).astype(dtype)
+    m, s = x[0].mean(dtype="f8"), x[0].std(dtype="f8")
+    clipped = np.clip(x.astype("f8"), m - s, m + s)
+    scaled = (clipped - clipped.min()) / (clipped.max() - clipped.min()) * 255
+    found = gq.normalize_to_channel(x, 0)
+    sure = abs(scaled - np.rint(scaled)) > 1e-4
+    sure |= (clipped == clipped.min()) | (clipped == clipped.max())
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(found.astype("u1").values[sure], scaled.astype("u1")[sure])
+    np.testing.assert_array_equal(found.round().astype("u1"), np.rint(scaled).astype("u1"))
+    assert (found.astype("u1").values[sure] <= scaled[sure]).all() and found.max() == 255
+
+
 TRANSFORMS: dict[str, Callable[[Any], xr.DataArray]] = {
     "percentiles": gq.normalize_percentiles,
     "arcsinh": gq.arcsinh,

@@ -198,6 +198,25 @@ def normalize_to_channel(
     -----
     Reads an image of integers to 16 bits twice, of other types three times, `statistics` once: the
     extremes of the clipped channels follow from those of the channels.
+
+    Image analysis lessons that do the same end with a cast to uint8, which cuts fractions off, so
+    that only what was clipped at the upper limit is 255. Here fractions stay (float32).
+    ``.astype("uint8")`` of the result gives the integers of a cast, but where a value is a whole
+    number to within 1e-5, and ``.round().astype("uint8")`` the nearest ones, as OpenCV's
+    ``normalize`` does; NaN has to be filled before.
+
+    Examples
+    --------
+    >>> import numpy as np, gigaqc as gq
+    >>> image = np.array([[[0, 3, 7, 10]], [[2, 4, 5, 20]]], dtype="u1")
+    >>> found = gq.normalize_to_channel(image, 0)
+    >>> print(found.values[1].round(1))
+    [[ 27.1  94.  127.5 255. ]]
+    >>> found.astype("uint8").values[1].tolist()
+    [[27, 94, 127, 255]]
+    >>> x = np.clip(image, image[0].mean() - image[0].std(), image[0].mean() + image[0].std())
+    >>> ((x - x.min()) / (x.max() - x.min()) * 255).astype("uint8")[1].tolist()
+    [[27, 94, 127, 255]]
     """
     labelled = as_image(image)
     position = channel_index(channel_names(labelled), reference, "reference")
