@@ -14,6 +14,7 @@ import xarray as xr
 
 from gigaqc import plot
 from gigaqc.errors import ChannelError, ParameterError
+from gigaqc.plot.density import density_of, levels_of
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 matplotlib.use("Agg")
@@ -164,6 +165,75 @@ def test_joint_histogram_puts_x_along_x(ax: Any) -> None:
     assert np.ma.count_masked(shown) == 5
     empty = plot.joint_histogram(dataset * 0, ax.figure.add_subplot(label="other"))
     assert empty.texts[0].get_text() == "no pixels"
+
+
+def joint(counts: np.ndarray, edges_x: np.ndarray, edges_y: np.ndarray) -> xr.Dataset:
+    return xr.Dataset(
+        {
+            "counts": (("bin_x", "bin_y"), counts),
+            "edges_x": ("edge_x", edges_x),
+            "edges_y": ("edge_y", edges_y),
+        }
+    )
+
+
+def inside(ax: Any, label: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points the line of this name goes around."""
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    paths = ax.collections[-1].get_paths()[::-1]  # of ascending densities: the outermost is first
+    return paths[names.index(label)].contains_points(np.stack([x, y], axis=-1))
+
+
+@pytest.mark.parametrize("smooth", [0, 1.0, 2.5])
+def test_contours_hold_the_share_that_they_say(ax: Any, smooth: float) -> None:
+    """In bins of any width; so do lines about the pixels of a Gaussian that are nearest to it."""
+    x, y = np.random.default_rng(0).normal([[20], [300]], [[4], [60]], (2, 200_000))
+    edges = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 41, 0.5)]), np.linspace(0, 600, 61)
+    counts, *_ = np.histogram2d(x, y, edges)
+    plot.joint_histogram(joint(counts, *edges), ax, contours=(0.95, 0.5, 0.8), smooth=smooth)
+    draw(ax)
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert names == ["50 % of pixels", "80 % of pixels", "95 % of pixels"]
+    from_centre = ((x - 20) / 4) ** 2 + ((y - 300) / 60) ** 2
+    for share, name in zip((0.5, 0.8, 0.95), names, strict=True):
+        held = inside(ax, name, x, y)
+        assert held.mean() == pytest.approx(share, abs=0.03)
+        near = from_centre <= -2 * np.log(1 - share)
+        assert (held == near).mean() > 0.93
+    assert ax.get_xlim() == (0, 40.5) and ax.get_ylim() == (0, 600)
+
+
+def test_levels_are_of_the_smallest_set_of_bins() -> None:
+    counts = np.array([[6.0, 1, 0], [2, 0, 1]])
+    levels = levels_of(counts, counts, [0.5, 0.6, 0.61, 0.8, 0.9, 0.999])
+    assert levels == [4, 4, 1.5, 1.5, 0.5, 0.5]
+    narrow = density_of(counts, np.array([0.0, 1, 1.5]), np.array([0.0, 1, 2, 4]), 0)
+    np.testing.assert_array_equal(narrow, [[6, 1, 0], [4, 0, 1]])
+
+
+def test_one_line_for_shares_that_a_bin_does_not_tell_apart(ax: Any) -> None:
+    counts = np.zeros((5, 4))
+    counts[2, 1], counts[4, 3] = 90, 10  # one of them at the border: its line is closed there
+    plot.joint_histogram(
+        joint(counts, np.arange(6.0), np.arange(5.0)), ax, contours=[0.5, 0.8, 0.95], smooth=0
+    )
+    draw(ax)
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert names == ["50 %, 80 % of pixels", "95 % of pixels"]
+    corner = (np.array([4.5, 2.5]), np.array([3.5, 1.5]))
+    assert inside(ax, names[0], *corner).tolist() == [False, True]
+    assert inside(ax, names[1], *corner).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("contours", [[], 0, 1, 50, [0.5, 95], ["half"], "0.5", True, [np.nan]])
+def test_contours_that_are_no_shares(ax: Any, contours: Any) -> None:
+    dataset = joint(np.ones((2, 2)), np.arange(3.0), np.arange(3.0))
+    with pytest.raises(ParameterError, match=r"contours: got .*; pass shares of the pixels"):
+        plot.joint_histogram(dataset, ax, contours=contours)
+    with pytest.raises(ParameterError, match="smooth: got -1; pass a number of bins"):
+        plot.joint_histogram(dataset, ax, contours=0.5, smooth=-1)
+    plot.joint_histogram(dataset, ax, contours=0.5)
+    assert len(ax.get_legend().get_texts()) == 1
 
 
 def test_nothing_measurable_is_drawn_and_said(made: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import xarray as xr
 
 from gigaqc.errors import ChannelError, ParameterError
 from gigaqc.image import channel_index
+from gigaqc.plot.density import checked_shares, draw_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -310,7 +311,13 @@ def tile_map(
     return names[index], np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
 
 
-def joint_histogram(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+def joint_histogram(
+    dataset: xr.Dataset,
+    ax: Axes | None = None,
+    *,
+    contours: float | Sequence[float] | None = None,
+    smooth: float = 1.0,
+) -> Axes:
     """How often two channels take each pair of values, colours on a logarithmic scale.
 
     Parameters
@@ -319,13 +326,27 @@ def joint_histogram(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         From `gq.joint_histogram`: `counts` (bin_x, bin_y), `edges_x` and `edges_y`.
     ax
         Where to draw.
+    contours
+        Shares of the pixels above 0 and below 1, such as ``(0.5, 0.8, 0.95)``: each gets a line of
+        equal density around the smallest set of bins that holds it.
+    smooth
+        Standard deviation in bins of the Gaussian that blurs the density for the lines only; 0 for
+        none. The pixels that a line holds are counted without it.
 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ParameterError
+        When `contours` are no shares, or `smooth` is below 0.
     """
     from matplotlib.colors import LogNorm
 
+    shares = [] if contours is None else checked_shares(contours)
+    if not (isinstance(smooth, (int, float, np.number)) and 0 <= smooth < math.inf):
+        raise ParameterError(f"smooth: got {smooth!r}; pass a number of bins from 0.")
     ax = new_axes(ax, (4.4, 3.6))
     counts = np.asarray(dataset["counts"].transpose("bin_x", "bin_y").values, dtype=np.float64)
     ax.set_xlabel(label_of(dataset.attrs.get("x", "x")))
@@ -333,15 +354,18 @@ def joint_histogram(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     if not (counts > 0).any():
         say(ax, "no pixels")
         return ax
+    edges_x, edges_y = (np.asarray(dataset[f"edges_{d}"].values, "f8") for d in "xy")
     image = ax.pcolormesh(
-        dataset["edges_x"].values,
-        dataset["edges_y"].values,
+        edges_x,
+        edges_y,
         np.ma.masked_less_equal(counts.T, 0),
         norm=LogNorm(vmin=1, vmax=max(float(counts.max()), 2.0)),
         cmap=SEQUENTIAL,
         rasterized=True,
     )
     colour_bar(ax, image, "pixels")
+    if shares:
+        draw_lines(ax, counts, edges_x, edges_y, shares, float(smooth))
     return ax
 
 
