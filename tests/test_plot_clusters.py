@@ -49,6 +49,57 @@ def test_fields_of_one_model_share_colours_and_names() -> None:
         gq.pl.clusters(many, n_clusters=5)
 
 
+def test_results_side_by_side_by_method_and_number(found: Any) -> None:
+    image = np.zeros((3, 40, 60), "u2")
+    image[0, :, 20:], image[1, :, 40:] = 50, 90
+    made = [
+        gq.cluster_pixels(image, n, method=method, fraction=1)
+        for method, n in (("kmeans", 3), ("gmm", 2), ("kmeans", 2))
+    ]
+    axes = gq.pl.clusterings(made)
+    assert [a.get_title() for a in axes] == [
+        "kmeans, 3 clusters", "gmm, 2 clusters", "kmeans, 2 clusters"
+    ]  # fmt: skip
+    grid = [a.get_subplotspec() for a in axes]
+    assert [(s.rowspan.start, s.colspan.start) for s in grid] == [(0, 1), (1, 0), (0, 0)]
+    (legend,) = axes[0].figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["1", "2", "3"]
+    for ax, result in zip(axes, made, strict=True):  # as one map of its own draws them
+        alone = gq.pl.clusters(result.labels, n_clusters=3)
+        (shown,), (expected,) = ax.get_images(), alone.get_images()
+        np.testing.assert_array_equal(shown.get_array(), expected.get_array())
+        assert ax.get_xlim() == (0, 60) and ax.get_ylim() == (40, 0)
+
+
+def test_results_side_by_side_by_title(found: Any) -> None:
+    large = np.zeros((2, 3000, 2000), "u2")
+    large[0, 1500:] = 5
+    axes = gq.pl.clusterings({"by gigaqc": found, "by $hand$": large, "3": found.labels})
+    assert [a.get_title() for a in axes] == ["by gigaqc", r"by \$hand\$", "3"]
+    assert axes[1].get_images()[0].get_array().shape[:2] == (1000, 667)
+    assert axes[1].get_ylim() == (3000, 0)
+    assert len(axes[0].figure.legends[0].get_texts()) == 5
+    many = gq.pl.clusterings([found] * 5)  # the same method and number: in their order
+    assert [a.get_subplotspec().rowspan.start for a in many] == [0, 0, 0, 0, 1]
+    assert sum(not a.axison for a in many[0].figure.axes) == 3
+
+
+def test_results_of_several_images() -> None:
+    fields = [np.full((2, 9, 8), 3, "u1"), np.full((2, 9, 8), 7, "u1")]
+    both = gq.cluster_pixels(fields, 2, method="kmeans", fraction=1)
+    first, second = (
+        gq.pl.clusterings([both], image=k)[0].get_images()[0].get_array()[0, 0] for k in (0, 1)
+    )
+    assert (first != second).any()
+    with pytest.raises(ParameterError, match="image: got 2, but the result has 2 images"):
+        gq.pl.clusterings([both], image=2)
+    with pytest.raises(ParameterError, match="found: got none"):
+        gq.pl.clusterings([])
+    for wrong in ({"a": 5}, {"a": np.zeros((4, 4))}, {"a": "labels"}):
+        with pytest.raises(ParameterError, match=r"found: got .*; pass results of"):
+            gq.pl.clusterings(wrong)
+
+
 def test_what_has_no_label_is_white_and_large_maps_are_thinned() -> None:
     labels = np.zeros((1, 3000, 2000), "u2")
     labels[:, 1500:] = 33

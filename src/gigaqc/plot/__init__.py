@@ -13,6 +13,7 @@ from gigaqc.plot.clusters import (
     cluster_choice,
     cluster_profile,
     cluster_scatter,
+    clusterings,
     clusters,
 )
 from gigaqc.plot.cohort import cohort_drift, cohort_strip
@@ -47,6 +48,7 @@ __all__ = [
     "cluster_choice",
     "cluster_profile",
     "cluster_scatter",
+    "clusterings",
     "clusters",
     "cohort_drift",
     "cohort_strip",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import dask.base
 import numpy as np
 import xarray as xr
 
+from gigaqc.backend import to_host
 from gigaqc.devices import in_memory
 from gigaqc.errors import ParameterError
 from gigaqc.image import channel_index
@@ -25,8 +28,10 @@ from gigaqc.plot.results import (
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 _SIDE = 1024  # pixels of a map at most
+_COLUMNS = 4  # maps side by side
 _MOST_POINTS = 20_000
 _MOST_NAMED = 20  # clusters with a colour and a name of their own
 
@@ -62,13 +67,9 @@ def clusters(
     ParameterError
         When a label is larger than `n_clusters`.
     """
-    from matplotlib.patches import Patch
-
     ax = new_axes(ax, (5.2, 4.2))
-    plane = labels[(0,) * (np.ndim(labels) - 2)]
-    step = max(1, math.ceil(max(plane.shape) / _SIDE))
-    shown = in_memory(plane[::step, ::step])
-    height, width = plane.shape
+    plane = _thinned(labels)
+    shown = in_memory(plane)
     largest = int(shown.max(initial=1))
     if n_clusters is not None and n_clusters < largest:
         raise ParameterError(
@@ -76,15 +77,118 @@ def clusters(
             "clusters of the model."
         )
     palette = _palette(n_clusters or largest)
+    _draw(ax, shown, labels.shape, palette)
+    if legend and len(palette) <= _MOST_NAMED:
+        ax.legend(handles=_named(palette), title="cluster", loc="upper left",
+                  bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")  # fmt: skip
+    return ax
+
+
+def clusterings(found: Mapping[str, Any] | Sequence[Any], *, image: int = 0) -> np.ndarray:
+    """Maps of several results side by side: of other numbers of clusters, or other methods.
+
+    A cluster of the same number has the same colour in all. Clusters are numbered by brightness,
+    so that those of results which agree have like colours.
+
+    Parameters
+    ----------
+    found
+        A list of what `gq.cluster_pixels` gives: a row a method and a column a number of clusters,
+        or in the order of the list where two have both in common. Or a dict of such results or of
+        label images by title, in its order.
+    image
+        Of results of several images, the position of the one to draw.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One a result, in their order.
+
+    Raises
+    ------
+    ParameterError
+        When there is no result, what is given is none, or there is no such image.
+    """
+    results = list(found.values()) if isinstance(found, Mapping) else list(found)
+    if not results:
+        raise ParameterError("found: got none; pass results of gq.cluster_pixels.")
+    maps = [_map_of(result, image) for result in results]
+    shown = [to_host(p) for p in dask.base.compute(*(_thinned(m).data for m in maps))]
+    if isinstance(found, Mapping):
+        titles, places = [label_of(title) for title in found], _in_order(len(results))
+    else:
+        facts = [(r.model.method, r.model.n_clusters) for r in results]
+        titles = [f"{method}, {number} clusters" for method, number in facts]
+        places = _by_method(facts)
+    largest = [getattr(getattr(r, "model", None), "n_clusters", 1) for r in results]
+    palette = _palette(max(*largest, *(int(s.max(initial=1)) for s in shown)))
+    rows, columns = (max(along) + 1 for along in zip(*places, strict=True))
+    figure = figure_of((0.6 + 2.7 * columns, 2.6 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in {*axes.flat} - {axes[place] for place in places}:
+        ax.set_axis_off()
+    for place, plane, labels, title in zip(places, shown, maps, titles, strict=True):
+        _draw(axes[place], plane, labels.shape, palette)
+        axes[place].set_title(title, fontsize="small")
+        axes[place].label_outer()
+    if len(palette) <= _MOST_NAMED:
+        figure.legend(handles=_named(palette), title="cluster", loc="outside right upper",
+                      frameon=False, fontsize="small")  # fmt: skip
+    return np.array([axes[place] for place in places])
+
+
+def _map_of(result: Any, image: int) -> xr.DataArray:
+    """The labels of a result, or those that were given."""
+    labels = getattr(result, "labels", result)
+    if isinstance(labels, list):
+        if not 0 <= image < len(labels):
+            raise ParameterError(
+                f"image: got {image!r}, but the result has {len(labels)} images; pass a position "
+                "from 0."
+            )
+        labels = labels[image]
+    if not hasattr(labels, "dtype") or labels.dtype.kind not in "ui" or np.ndim(labels) < 2:
+        raise ParameterError(
+            f"found: got {type(result).__name__}; pass results of gq.cluster_pixels, or label "
+            "images by title."
+        )
+    return labels if isinstance(labels, xr.DataArray) else xr.DataArray(labels)
+
+
+def _by_method(facts: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
+    """Row and column of results by method and number, in order where two have both in common."""
+    if len(set(facts)) < len(facts):
+        return _in_order(len(facts))
+    methods = list(dict.fromkeys(method for method, _ in facts))
+    numbers = sorted({number for _, number in facts})
+    return [(methods.index(method), numbers.index(number)) for method, number in facts]
+
+
+def _in_order(count: int) -> list[tuple[int, int]]:
+    return [divmod(k, _COLUMNS) for k in range(count)]
+
+
+def _thinned(labels: Any) -> Any:
+    """The first plane, of a large one every so many pixels."""
+    plane = labels[(0,) * (np.ndim(labels) - 2)]
+    step = max(1, math.ceil(max(plane.shape) / _SIDE))
+    return plane[::step, ::step]
+
+
+def _draw(ax: Axes, shown: np.ndarray, shape: Sequence[int], palette: np.ndarray) -> None:
+    """Thinned labels over the extent of the whole plane."""
     colours = np.vstack([[1.0, 1.0, 1.0, 1.0], palette])
+    height, width = shape[-2:]
     ax.imshow(colours[shown], interpolation="nearest", extent=(0, width, height, 0))
     ax.set_xlabel("x [px]")
     ax.set_ylabel("y [px]")
-    if legend and len(palette) <= _MOST_NAMED:
-        patches = [Patch(color=c, label=str(k)) for k, c in enumerate(palette, start=1)]
-        ax.legend(handles=patches, title="cluster", loc="upper left", bbox_to_anchor=(1.01, 1),
-                  frameon=False, fontsize="small")  # fmt: skip
-    return ax
+
+
+def _named(palette: np.ndarray) -> list[Patch]:
+    """What a legend says: the numbers of clusters in their colours."""
+    from matplotlib.patches import Patch
+
+    return [Patch(color=c, label=str(k)) for k, c in enumerate(palette, start=1)]
 
 
 def _palette(n: int) -> np.ndarray:
