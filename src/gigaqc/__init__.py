@@ -145,7 +145,7 @@ if TYPE_CHECKING:
     from gigaqc.regions import region
     from gigaqc.rules import Rules
     from gigaqc.scanning import scan
-    from gigaqc.segmentation import segment_nuclei
+    from gigaqc.segmentation import count_nuclei, segment_nuclei
     from gigaqc.statistics import Statistics
     from gigaqc.transforms import (
         arcsinh,
@@ -174,6 +174,7 @@ __all__ = [
     "choose_n_clusters",
     "cluster_pixels",
     "colocalization",
+    "count_nuclei",
     "dynamic_range",
     "equalize_histogram",
     "errors",
@@ -274,7 +275,7 @@ _HOMES = {
     "rules": ("Rules",),
     "planning": ("explain",),
     "scanning": ("scan",),
-    "segmentation": ("segment_nuclei",),
+    "segmentation": ("count_nuclei", "segment_nuclei"),
     "statistics": ("Statistics",),
     "transforms": (
         "arcsinh",

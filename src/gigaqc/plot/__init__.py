@@ -20,6 +20,7 @@ from gigaqc.plot.cohort import cohort_drift, cohort_strip
 from gigaqc.plot.maps import compare_maps, map
 from gigaqc.plot.noise import mixture
 from gigaqc.plot.objects import (
+    counts,
     nuclei,
     object_density,
     object_distributions,
@@ -55,6 +56,7 @@ __all__ = [
     "compare_maps",
     "contrast_limits",
     "correlation",
+    "counts",
     "histograms",
     "joint_histogram",
     "map",

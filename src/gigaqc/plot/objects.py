@@ -14,6 +14,7 @@ from gigaqc.errors import ImageError, ParameterError
 from gigaqc.image import as_image, channel_index, channel_names, opened
 from gigaqc.plot.maps import chosen_plane
 from gigaqc.plot.results import (
+    CATEGORIES,
     SEQUENTIAL,
     colour_bar,
     contrast_limits,
@@ -203,6 +204,63 @@ def _draw_numbers(ax: Axes, ids: np.ndarray, top: int, left: int) -> None:
             left + box[1].start + x.mean() + 0.5, top + box[0].start + y.mean() + 0.5, str(name),
             fontsize=_FONT, color="white", ha="center", va="center", path_effects=shadow,
         )  # fmt: skip
+
+
+_COUNTED = {
+    "nuclei": "nuclei",
+    "per_megapixel": "nuclei per 10⁶ pixels",
+    "per_mm2": "nuclei per mm²",
+    "median_area": "median area of a nucleus [px]",
+    "median_area_um2": "median area of a nucleus [µm²]",
+}
+_MOST_ROWS = 60  # images with a name and a number of their own
+
+
+def counts(table: pd.DataFrame, ax: Axes | None = None, *, column: str = "nuclei") -> Axes:
+    """Bars of how many nuclei images have, and a line at their median.
+
+    Parameters
+    ----------
+    table
+        From `gq.count_nuclei`.
+    ax
+        Where to draw.
+    column
+        Of the table: ``"nuclei"``, ``"per_megapixel"``, ``"per_mm2"``, ``"median_area"`` or
+        ``"median_area_um2"``. Images of other sizes are compared by the second or the third.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ParameterError
+        When the table lacks the column.
+    """
+    if column not in table:
+        known = [name for name in _COUNTED if name in table]
+        raise ParameterError(
+            f"column: got {column!r}; pass one of {', '.join(known) or 'those of gq.count_nuclei'}."
+        )
+    values = table[column].to_numpy(dtype="f8")
+    named = len(values) <= _MOST_ROWS
+    ax = new_axes(ax, (5.4, 1.0 + 0.24 * min(max(len(values), 2), _MOST_ROWS)))
+    bars = ax.barh(range(len(values)), np.nan_to_num(values), color=CATEGORIES[0], height=0.75)
+    if named:
+        ax.set_yticks(range(len(values)), [label_of(name) for name in table.index])
+        said = ["–" if np.isnan(v) else f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in values]
+        ax.bar_label(bars, said, padding=3, fontsize="small")
+        ax.margins(x=0.15)
+    else:
+        ax.set_ylabel("image")
+    if np.isfinite(values).any():
+        middle = float(np.nanmedian(values))
+        ax.axvline(middle, color="0.35", linewidth=1, linestyle="--", label=f"median {middle:,.4g}")
+        ax.legend(fontsize="x-small", loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    ax.set_xlabel(_COUNTED.get(column, label_of(column)))
+    ax.invert_yaxis()
+    return ax
 
 
 def object_density(
