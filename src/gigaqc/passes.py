@@ -212,9 +212,9 @@ def plan_groups(
 ) -> list[Group]:
     """Which chunks each task reads: whole chunks, all channels, worth a task's overhead.
 
-    Neighbouring chunks of a plane are joined to about as many `values` (`config.group_values` unless
-    said); planes of small images are joined too. A block with neighbours is never narrower than
-    `smallest`, for the seams' sake.
+    Neighbouring chunks of a plane are joined to about as many `values` (`config.group_values`
+    unless said); planes of small images are joined too. A block with neighbours is never narrower
+    than `smallest`, for the seams' sake.
     """
     values = config.group_values() if values is None else values
     sizes = {d: image.sizes.get(d, 1) for d in DIMS}

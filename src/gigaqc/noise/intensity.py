@@ -361,8 +361,7 @@ def _map_apart(
         )
     apart = Apart.of(pixels_of(image, "isnr_map"), by)
     sides, _, _ = _sides(apart.image, apart.mask(noise_mask, "noise_mask"))
-    name = f"noise-{tokenize(sides, n_clusters, factor)}"
-    found = join(name, _scales, sides, n_clusters, factor)
+    found = join("noise", _scales, sides, n_clusters, factor)
     positions, channels = apart.counts
     scales = da.from_delayed(found, (positions * channels,), "f8").reshape(positions, channels)
     whole, along = apart.whole, (by, "c")

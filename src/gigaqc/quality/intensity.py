@@ -126,8 +126,8 @@ def signal_to_noise(
     Returns
     -------
     Dataset
-        Over ``c``, with `by` over ``c`` and that axis; higher is better. In units of the image (those of its values) or without unit;
-        NaN without support (an empty or constant channel).
+        Over ``c``, with `by` over ``c`` and that axis; higher is better. In units of the image
+        (those of its values) or without unit; NaN without support (an empty or constant channel).
 
         The recipe's, which calls structureless noise N(100, 5) a 49:
 
