@@ -189,6 +189,16 @@ def test_labels_and_masks_are_paths_too(case, files):
         BESIDE[case](held["image"], missing)
 
 
+def test_a_url_is_a_path(files):
+    import fsspec
+
+    fsspec.filesystem("memory").put(str(files["image"]), "/bucket/image.zarr", recursive=True)
+    found = gq.quantile("memory://bucket/image.zarr", 0.5)
+    assert_same(found, gq.quantile(files["image"], 0.5))
+    with pytest.raises(SourceNotFoundError, match=r"^image: 'memory://bucket/none\.zarr'"):
+        gq.quantile("memory://bucket/none.zarr", 0.5)
+
+
 def test_lists_of_paths_are_fields_of_view(files):
     pair = [str(files["image"])] * 2
     images = [gq.open_image(path) for path in pair]
