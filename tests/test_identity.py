@@ -152,7 +152,7 @@ LAZY: dict[str, Lazy] = {
     "joint_histogram": Lazy(
         PAIR, {"x": (1,), "y": (0,), "bins": (16,), "range": (((0, 50), (0, 60)), ((0, 9), None))}
     ),
-    "signal_to_noise": Lazy(others={**MASKED, "percentile": (20,)}),
+    "signal_to_noise": Lazy(others={**MASKED, "percentile": (20,), "by": ("z",)}, dims=("czyx",)),
     "channel_correlation": Lazy(others=MASKED),
     "colocalization": Lazy(
         PAIR, {"x": (2,), "y": (2,), "thresholds": ((3.0, 4.0), (4.0, 3.0))}, frozenset({"labels"})
@@ -177,7 +177,13 @@ LAZY: dict[str, Lazy] = {
         call=of_labels,
     ),
     "isnr": Lazy(
-        others={"n_clusters": (2,), "noise_mask": (MASK, MASK.T), "correction": (None,)}
+        others={
+            "n_clusters": (2,),
+            "noise_mask": (MASK, MASK.T),
+            "correction": (None,),
+            "by": ("z",),
+        },
+        dims=("czyx",),
     ),
     "isnr_map": Lazy(
         others={
@@ -186,6 +192,9 @@ LAZY: dict[str, Lazy] = {
             "correction": (None,),
             "statistics": (SCANNED, OTHERWISE_SCANNED),
         }
+    ),
+    "isnr_map by": Lazy(
+        others={"by": ("z",)}, dims=("czyx",), call=lambda source, **by: gq.isnr_map(source, **by)
     ),
     "isnr_components": Lazy(
         others={"n_clusters": (2,), "statistics": (SCANNED, OTHERWISE_SCANNED)}
@@ -254,9 +263,12 @@ LAZY: dict[str, Lazy] = {
 }  # fmt: skip
 
 NOT_LAZY = {
-    "Assessment", "Cohort", "PixelClusters", "PixelModel", "Rules", "Statistics", "__version__",
-    "errors", "pl", "testing",  # no function of an image
-    "assess", "assess_batch", "choose_n_clusters", "cluster_pixels", "explain", "list_images",
+    "Assessment", "Cohort", "Metric", "PixelClusters", "PixelModel", "Rules", "Statistics",
+    "__version__",
+    "errors", "pl", "testing", "typing",  # no function of an image
+    "add_metric", "metrics", "remove_metric",
+    "assess", "assess_batch", "choose_n_clusters", "cluster_pixels", "count_nuclei", "explain",
+    "list_images",
     "object_table", "tsnr_summary", "unexpected_correlations", "write_image", "write_labels",
     "example_image", "open_image", "open_labels",  # each opened image has a name of its own
     "to_gpu",  # named by dask
@@ -323,7 +335,9 @@ def test_every_public_function_is_in_one_of_the_tables() -> None:
 @pytest.mark.parametrize("name", [n for n in LAZY if n in gq.__all__])
 def test_every_argument_is_in_the_table(name: str) -> None:
     lazy, (first, *arguments) = LAZY[name], inspect.signature(function_of(name)).parameters
-    named_ones = {*lazy.base, *lazy.others, *lazy.same} - {"image", first}
+    rows = [row for key, row in LAZY.items() if key.partition(" ")[0] == name]
+    named_ones = {a for row in rows for a in (*row.base, *row.others, *row.same)}
+    named_ones -= {"image", first}
     beside = {"threshold", "sigma", "min_distance", "min_area"} if "options" in arguments else set()
     assert named_ones == {*arguments, *beside} - {"image"}, "give each another value to differ in"
     assert first in lazy.others or lazy.call is None

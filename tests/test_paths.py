@@ -32,6 +32,7 @@ CALLS: dict[str, Call] = {
     "choose_n_clusters": lambda i, _: gq.choose_n_clusters(i, (2, 3), method="kmeans"),
     "cluster_pixels": lambda i, _: gq.cluster_pixels(i, 2, method="kmeans").profile,
     "colocalization": lambda i, _: gq.colocalization(i, "DNA", "CD3"),
+    "count_nuclei": lambda i, _: gq.count_nuclei([i], "DNA", diameter=8).reset_index(drop=True),
     "dynamic_range": lambda i, _: gq.dynamic_range(i),
     "equalize_histogram": lambda i, _: gq.equalize_histogram(i),
     "explain": lambda i, _: str(gq.explain(i)),

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from same_states import identical
+from settings import configure
 
 import gigaqc as gq
 from gigaqc.errors import ParameterError, ReadError, StatisticsError
@@ -119,7 +120,7 @@ def dtype(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tasks, so that there are seams."""
-    monkeypatch.setattr("gigaqc.passes.GROUP_VALUES", 0)
+    configure(monkeypatch, "group-values", 0)
 
 
 def check(found: Statistics, *images: np.ndarray) -> None:

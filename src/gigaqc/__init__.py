@@ -72,6 +72,7 @@ Noise
 
 Segment
     segment_nuclei               tile by tile, without seams
+    count_nuclei                 of many images in one call, as a table
 
 Write
     write_image                  OME-Zarr, OME-TIFF or NIfTI, complete or absent

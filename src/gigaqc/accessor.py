@@ -24,6 +24,7 @@ VERBS = (
     "choose_n_clusters",
     "cluster_pixels",
     "colocalization",
+    "count_nuclei",
     "dynamic_range",
     "equalize_histogram",
     "explain",

@@ -17,6 +17,7 @@ from gigaqc.io.location import stem
 from gigaqc.io.units import in_unit, unit_name
 from gigaqc.mapping import Halo, reduce_image
 from gigaqc.segmentation.nuclei import segment_nuclei
+from gigaqc.typing import ChannelLike, ImageLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 _MOST_PARTS = 256  # of blocks, that wait to be added
 
 
-def count_nuclei(images: Any, channel: str | int | None = None, **options: Any) -> pd.DataFrame:
+def count_nuclei(
+    images: ImageLike | Sequence[ImageLike] | Mapping[str, ImageLike],
+    channel: ChannelLike | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Segment the nuclei of several images and count them, in one call. Runs *now*.
 
     Parameters
