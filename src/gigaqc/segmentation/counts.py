@@ -141,10 +141,10 @@ def _labels(image: xr.DataArray, name: str) -> xr.DataArray:
 def _named(images: Any) -> dict[str, xr.DataArray]:
     """Images by name; a name that several have gets the position of the image beside it."""
     if isinstance(images, Mapping) and not isinstance(images, (xr.Dataset, xr.DataTree)):
-        found = {str(name): as_image(image) for name, image in images.items()}
+        found = {str(name): as_image(image, argument="images") for name, image in images.items()}
     else:
         several = isinstance(images, (list, tuple))
-        given = [as_image(image) for image in (images if several else [images])]
+        given = [as_image(image, argument="images") for image in (images if several else [images])]
         names = [_name(image, k) for k, image in enumerate(given)]
         found = {
             name if names.count(name) == 1 else f"{name} ({k})": image
