@@ -284,3 +284,12 @@ def test_a_wrong_name_is_an_attribute_error_that_says_which_may_be_meant(module,
 def test_a_name_that_is_near_to_none_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"^module 'gigaqc' has no attribute 'zzz'$"):
         gigaqc.zzz  # noqa: B018
+
+
+def test_only_dispatch_asks_where_a_block_lives():
+    users = {
+        name
+        for name, path in MODULES.items()
+        if "on_host" in path.read_text(encoding="utf-8") and name != "backend"
+    }
+    assert users == {"kernels.dispatch"}

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.backend import on_host
 from gigaqc.distribution import (
     CodeHistogram,
     Histogram,
@@ -23,6 +22,7 @@ from gigaqc.distribution import (
 )
 from gigaqc.kernels import vectors
 from gigaqc.kernels.accumulate import KeyLayout, count_keys
+from gigaqc.kernels.dispatch import twin
 from gigaqc.kernels.fused import take_occupied
 from gigaqc.kernels.rows import count_codes
 from gigaqc.observe import Channels, Place
@@ -83,19 +83,21 @@ def extremes_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Dela
 
 
 def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Place) -> Extremes:
-    low, high = [], []
-    for c, channel in enumerate(channels):
-        low.append(np.inf)
-        high.append(-np.inf)
-        within = None if masks is None else masks[c]
-        if not on_host(channel):
-            low[c], high[c] = vectors.extremes(vectors.finite(channel, within))
-            continue
-        for (values,) in _finite_slabs(channel, within=within):
-            if values.size:
-                low[c] = min(low[c], values.min())
-                high[c] = max(high[c], values.max())
+    found = [
+        _extremes_of(channel, None if masks is None else masks[c])
+        for c, channel in enumerate(channels)
+    ]
+    low, high = zip(*found, strict=True)
     return Extremes(np.array(low), np.array(high))
+
+
+@twin(lambda channel, within: vectors.extremes(vectors.finite(channel, within)))
+def _extremes_of(channel: np.ndarray, within: np.ndarray | None) -> tuple[float, float]:
+    low, high = np.inf, -np.inf
+    for (values,) in _finite_slabs(channel, within=within):
+        if values.size:
+            low, high = min(low, values.min()), max(high, values.max())
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -238,14 +240,17 @@ def _count(
         bins = _Bins(own)
         if bins.undefined:
             continue
-        within = None if masks is None else masks[c]
-        if not on_host(channel):
-            counts[c] += vectors.histogram(vectors.finite(channel, within), bins.edges)
-            continue
-        for (values,) in _finite_slabs(channel, within=within):
-            (held,) = _only(bins.hold(values), values)
-            counts[c] += np.bincount(bins.of(held), minlength=bins.n)
+        counts[c] = _counts_between(channel, None if masks is None else masks[c], bins)
     return _Counts(counts)
+
+
+@twin(lambda channel, within, bins: vectors.histogram(vectors.finite(channel, within), bins.edges))
+def _counts_between(channel: np.ndarray, within: np.ndarray | None, bins: _Bins) -> np.ndarray:
+    counts = np.zeros(bins.n, "i8")
+    for (values,) in _finite_slabs(channel, within=within):
+        (held,) = _only(bins.hold(values), values)
+        counts += np.bincount(bins.of(held), minlength=bins.n)
+    return counts
 
 
 def _count_pairs(
@@ -254,18 +259,20 @@ def _count_pairs(
 ) -> _Counts:  # fmt: skip
     """Joint histogram of the two channels of a block."""
     bins_x, bins_y = _Bins(edges_x), _Bins(edges_y)
-    counts = np.zeros(bins_x.n * bins_y.n, "i8")
     first, second = channels
     if bins_x.undefined or bins_y.undefined:
-        return _Counts(counts.reshape(bins_x.n, bins_y.n))
-    if not on_host(first):
-        found = vectors.pair_counts(first, second, bins_x.edges, bins_y.edges)
-        return _Counts(found.astype("i8"))
+        return _Counts(np.zeros((bins_x.n, bins_y.n), "i8"))
+    return _Counts(_pair_counts(first, second, bins_x, bins_y).astype("i8"))
+
+
+@twin(lambda x, y, bins_x, bins_y: vectors.pair_counts(x, y, bins_x.edges, bins_y.edges))
+def _pair_counts(first: np.ndarray, second: np.ndarray, bins_x: _Bins, bins_y: _Bins) -> np.ndarray:
+    counts = np.zeros(bins_x.n * bins_y.n, "i8")
     for x, y in _finite_slabs(first, second):
         x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
         pairs = bins_x.of(x) * bins_y.n + bins_y.of(y)
         counts += np.bincount(pairs, minlength=counts.size)
-    return _Counts(counts.reshape(bins_x.n, bins_y.n))
+    return counts.reshape(bins_x.n, bins_y.n)
 
 
 def _sum_pairs(
@@ -277,9 +284,13 @@ def _sum_pairs(
     """Sums over the two channels of a block."""
     threshold_x, threshold_y = thresholds
     first, second = channels
-    if not on_host(first):
-        limits = float(threshold_x), float(threshold_y)
-        return MandersSums(*vectors.manders_sums(first, second, *limits))
+    return _manders_sums(first, second, float(threshold_x), float(threshold_y))
+
+
+@twin(lambda *given: MandersSums(*vectors.manders_sums(*given)))
+def _manders_sums(
+    first: np.ndarray, second: np.ndarray, threshold_x: float, threshold_y: float
+) -> MandersSums:
     total = MandersSums(0.0, 0.0, 0.0, 0.0, 0)
     for x, y in _finite_slabs(first, second):
         total = total.merge(

@@ -17,11 +17,12 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.backend import on_host, to_host
+from gigaqc.backend import to_host
 from gigaqc.errors import ParameterError
 from gigaqc.image import DIMS
 from gigaqc.kernels import components
 from gigaqc.kernels.components import BlockComponents
+from gigaqc.kernels.dispatch import twin
 from gigaqc.kernels.transform import gaussian_blur, gaussian_radius
 from gigaqc.observe import Edges, Place, Strips, beside
 from gigaqc.passes import Pass, join
@@ -279,9 +280,12 @@ def _exceeds(block: np.ndarray, threshold: float) -> np.ndarray:
         return np.zeros_like(block, dtype=bool)
     if block.dtype.kind in "iu" and block.dtype.itemsize < 8:
         return block > int(np.floor(threshold))
-    # Not a Python float, which numpy would round to the type of the block; nor does a device
-    # promote for the sake of a scalar.
-    return (block if on_host(block) else block.astype("f8")) > np.float64(threshold)
+    return _above(block, np.float64(threshold))
+
+
+@twin(lambda block, threshold: block.astype("f8") > threshold)  # no device promotes for a scalar
+def _above(block: np.ndarray, threshold: np.float64) -> np.ndarray:
+    return block > threshold  # not a Python float, which numpy would round to the block's type
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, namespace_of, on_host
+from gigaqc.backend import beside, namespace_of
 from gigaqc.kernels import classify, vectors
-from gigaqc.kernels.sampling import drawn_positions
+from gigaqc.kernels.dispatch import of_place, twin
+from gigaqc.kernels.sampling import drawn_positions, gathered
 from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place
 
@@ -48,18 +49,14 @@ def observe_sample(
     blocks = list(channels)
     start = (place.t, place.z, place.y, place.x)
     at = drawn_positions(start, blocks[0].shape, fraction, salt)
-    values = np.stack([_taken(block, at) for block in blocks], axis=-1).astype("f8")
+    values = np.stack([gathered(block, at) for block in blocks], axis=-1).astype("f8")
     keep = _counts(values.T, positive)
     for mask in masks or []:
-        keep &= _taken(mask, at)
+        keep &= gathered(mask, at)
     place_in_image = np.zeros(len(values), "i8")
     for size, index, first in zip(sizes, at, start, strict=True):
         place_in_image = place_in_image * size + index + first
     return Sample(values[keep], place_in_image[keep])
-
-
-def _taken(block: Any, at: tuple[np.ndarray, ...]) -> np.ndarray:
-    return block[at] if on_host(block) else vectors.gathered(block, at)
 
 
 def _counts(pixels: Iterable[np.ndarray], positive: bool) -> np.ndarray:
@@ -86,8 +83,9 @@ class Rule:
 
     def apply(self, channels: Sequence[Any]) -> Any:
         """Labels of pixels, flat; 0 where a pixel does not count."""
-        if not on_host(channels[0]):
-            return self._apply_on_device([vectors.doubles(channel) for channel in channels])
+        return of_place(channels[0], self._apply_by_slabs, self._apply_to_all)(channels)
+
+    def _apply_by_slabs(self, channels: Sequence[np.ndarray]) -> np.ndarray:
         flat = [channel.reshape(-1) for channel in channels]
         out = np.empty(flat[0].size, self.labels.dtype)
         found = np.empty(_SLAB, "i8")
@@ -106,7 +104,8 @@ class Rule:
             out[start : start + n] = np.where(counts, self.labels[found[:n]], 0)
         return out
 
-    def _apply_on_device(self, flat: Sequence[Any]) -> Any:
+    def _apply_to_all(self, channels: Sequence[Any]) -> Any:
+        flat = [vectors.doubles(channel) for channel in channels]
         xp = namespace_of(flat[0])
         counts = vectors.counting(flat, self.positive)
         pixels = [xp.where(counts, channel, 0.0) for channel in flat]
@@ -138,18 +137,26 @@ def observe_sums(
     channels: Iterable[np.ndarray], masks: Channels | None, place: Place, rule: Rule
 ) -> Sums:
     """Of a block: how many pixels each label has, and what they add up to."""
-    blocks: list[Any] = list(channels)
-    if not on_host(blocks[0]):  # for the labels and for the sums
-        blocks = [vectors.doubles(block) for block in blocks]
+    blocks = [_doubles(block) for block in channels]  # for the labels and for the sums
     size = int(rule.labels.max()) + 1
     labels = rule.apply(blocks).astype("i8")
     for mask in masks or []:
         labels *= mask.reshape(-1)
-    if not on_host(labels):
-        return Sums(*vectors.sums_by_label(labels, blocks, size))
+    return Sums(*_sums_by_label(labels, blocks, size))
+
+
+@twin(vectors.doubles)
+def _doubles(block: np.ndarray) -> np.ndarray:
+    return block  # converted by slabs, which stay in the cache
+
+
+@twin(vectors.sums_by_label)
+def _sums_by_label(
+    labels: np.ndarray, blocks: Sequence[np.ndarray], size: int
+) -> tuple[np.ndarray, np.ndarray]:
     counted = labels > 0
     sums = []
     for block in blocks:
         values = np.where(counted, block.reshape(-1), 0)
         sums.append(np.bincount(labels, weights=values, minlength=size))
-    return Sums(np.bincount(labels, minlength=size), np.stack(sums, axis=-1))
+    return np.bincount(labels, minlength=size), np.stack(sums, axis=-1)

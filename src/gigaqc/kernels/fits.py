@@ -53,6 +53,11 @@ def fitted(rows: Any, degree: int) -> tuple[Any, Any]:
     return fit + missed, xp.sum(rest * rest, axis=0)
 
 
+def compiled_type(block: Any) -> Any:
+    """The block: what a device compiles, it compiles for any type."""
+    return block
+
+
 def all_finite(block: Any) -> bool:
     """Whether no value is NaN or infinite."""
     xp = namespace_of(block)

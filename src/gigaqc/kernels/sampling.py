@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+from gigaqc.kernels import vectors
+from gigaqc.kernels.dispatch import twin
+
+
+@twin(vectors.gathered)
+def gathered(block: Any, at: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Values of a block at indices t, z, y, x."""
+    return block[at]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

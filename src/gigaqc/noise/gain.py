@@ -11,7 +11,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import on_host
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.photon_transfer import (
     MAD_TO_STD,
@@ -166,7 +165,7 @@ def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) 
 
 def _temporal_maps(frames: Any, estimator: str) -> PlaneMaps:
     """What the frames of a block give."""
-    kernels = temporal if on_host(frames) else on_device
+    kernels = of_place(frames, temporal, on_device)
     if estimator == "mad":
         middle, mad, n = kernels.median_and_mad(frames)
         with np.errstate(over="ignore"):

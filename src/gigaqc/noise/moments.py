@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, empty_beside, on_host
+from gigaqc.backend import beside, empty_beside
 from gigaqc.kernels import detrend, fits
 from gigaqc.kernels.detrend import Floats
+from gigaqc.kernels.dispatch import of_place
 
 _PART = 1 << 14
 _FITTED = 1 << 23  # values on a device that are fitted at once, as float64
@@ -48,13 +49,12 @@ class DetrendedMoments:
 
     @property
     def _kernels(self) -> Any:
-        return detrend if on_host(self.fit) else fits
+        return of_place(self.fit, detrend, fits)
 
     def add(self, block: Any) -> None:
         """Take the following frames, (frames, pixels)."""
-        if on_host(block):
-            block = detrend.compiled_type(block)
-        elif not self.frames:
+        block = of_place(block, detrend, fits).compiled_type(block)
+        if not self.frames:
             arrays = (self.reference, self.fit, self.squares)
             self.reference, self.fit, self.squares = (beside(a, block) for a in arrays)
         if self.norms is None and not self._kernels.all_finite(block):
@@ -73,11 +73,15 @@ class DetrendedMoments:
         """Take frames in which nothing is missing, nor was before."""
         if not self.frames:
             self.reference = block[0].astype("f8")
-        if on_host(block):
-            steps = detrend.frame_steps(self.frames, len(block), self.degree)
-            detrend.add_frames(block, self.reference, steps, self.fit, self.squares)
-            self.frames += len(block)
-            return
+        of_place(block, self._add_at_once, self._add_fitted)(block)
+
+    def _add_at_once(self, block: Any) -> None:
+        steps = detrend.frame_steps(self.frames, len(block), self.degree)
+        detrend.add_frames(block, self.reference, steps, self.fit, self.squares)
+        self.frames += len(block)
+
+    def _add_fitted(self, block: Any) -> None:
+        """On a device: a fit of several frames, in few steps, added as another series is."""
         few = max(_FITTED // block.shape[1], _FEWEST_FITTED)
         for first in range(0, len(block), few):
             rows = block[first : first + few].astype("f8") - self.reference
@@ -131,7 +135,7 @@ class DetrendedMoments:
 
     def parts(self) -> Iterator[tuple[slice, DetrendedMoments]]:
         """The same of few pixels at a time, for arithmetic that stays in the cache."""
-        step = _PART if on_host(self.fit) else max(len(self.squares), 1)
+        step = of_place(self.fit, _PART, max(len(self.squares), 1))
         for first in range(0, len(self.squares), step):
             part = slice(first, first + step)
             few = DetrendedMoments(0, self.start, self.total, self.degree)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gigaqc import observe as observing
-from gigaqc.backend import namespace_of, on_host
+from gigaqc.backend import namespace_of
 from gigaqc.distribution import Histogram, KeyHistogram
 from gigaqc.kernels import stacks, transform, vectors
+from gigaqc.kernels.dispatch import of_place, twin
 from gigaqc.kernels.preprocess import add_scaled, divide_by_sum
-from gigaqc.kernels.sampling import drawn_positions
+from gigaqc.kernels.sampling import drawn_positions, gathered
 from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place, Request
 from gigaqc.preprocess.windows import CountedChannels, Counter, Window, predicted_window
@@ -108,9 +109,8 @@ def observe_first(
             if at is None:
                 start = (place.t, place.z, place.y, place.x)
                 at = drawn_positions(start, channel.shape, fraction, _SALT)
-            pixels = channel[at] if on_host(channel) else vectors.gathered(channel, at)
             with np.errstate(over="ignore"):
-                raw.append(pixels.astype("f4"))
+                raw.append(gathered(channel, at).astype("f4"))
             blurred.append(_blurred_at(channel, at, steps.sigmas[c]))
             yield channel
 
@@ -131,21 +131,27 @@ def _blurred_at(channel: np.ndarray, at: tuple[np.ndarray, ...], sigma: float | 
     reach = np.arange(1 - len(half), len(half))
     t, z, y, x = at
     out = np.empty(t.size, "f4")
-    few = max((_SLAB if on_host(channel) else _SLAB_ON_DEVICE) // weights.size**2, 1)
+    few = max(of_place(channel, _SLAB, _SLAB_ON_DEVICE) // weights.size**2, 1)
     height, width = channel.shape[-2:]
     for start in range(0, t.size, few):
         cut = slice(start, start + few)
         rows = _mirrored(y[cut, None] + reach, height)
         columns = _mirrored(x[cut, None] + reach, width)
-        if not on_host(channel):
-            planes = t[cut] * channel.shape[1] + z[cut]
-            out[cut] = vectors.blurred_at(channel, planes, rows, columns, weights)
-            continue
-        at = (t[cut, None, None], z[cut, None, None], rows[:, :, None], columns[:, None, :])
-        near = channel[at].astype("f8")
-        with np.errstate(invalid="ignore"):  # infinite pixels
-            out[cut] = near @ weights @ weights
+        planes = t[cut] * channel.shape[1] + z[cut]
+        out[cut] = _weighted_sums(channel, planes, rows, columns, weights)
     return out
+
+
+@twin(vectors.blurred_at)
+def _weighted_sums(
+    channel: np.ndarray, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    t, z = np.divmod(planes, channel.shape[1])
+    at = (t[:, None, None], z[:, None, None], rows[:, :, None], columns[:, None, :])
+    near = channel[at].astype("f8")
+    with np.errstate(invalid="ignore"):  # infinite pixels
+        return near @ weights @ weights
 
 
 def _mirrored(at: np.ndarray, size: int) -> np.ndarray:
@@ -163,19 +169,19 @@ def observe_sums(
     """Sums of the scaled channels of a block, counted in a window."""
     total: Any = None
     for c, channel in enumerate(channels):
-        if not on_host(channel):
-            total = vectors.add_scaled(channel, factors[c], total)
-            continue
-        if not c:
-            total = np.zeros(channel.size)
-        add_scaled(_compiled_for(channel), factors[c], total)
+        total = _add_scaled(channel, factors[c], total)
     counter = Counter(window)
-    if on_host(total):
-        for start in range(0, total.size, _SLAB):
-            counter.add(total[start : start + _SLAB])
-    else:
-        counter.add(total)
+    slab = of_place(total, _SLAB, max(total.shape[0], 1))
+    for start in range(0, total.shape[0], slab):
+        counter.add(total[start : start + slab])
     return CountedChannels((counter.counted(),))
+
+
+@twin(vectors.add_scaled)
+def _add_scaled(channel: np.ndarray, factor: float, total: np.ndarray | None) -> np.ndarray:
+    total = np.zeros(channel.size) if total is None else total
+    add_scaled(_compiled_for(channel), factor, total)
+    return total
 
 
 def _compiled_for(channel: np.ndarray) -> np.ndarray:
@@ -195,13 +201,34 @@ def count_ratios(
 ) -> CountedChannels:
     """Pixels of a block, done but for the last percentile, counted in a window a channel."""
     counters = [Counter(window) for window in windows]
+    _count_divided(block, halo, factors, threshold, steps, counters)
+    return CountedChannels(tuple(counter.counted() for counter in counters))
+
+
+def _count_divided_on_device(
+    block: Sequence[Any],
+    halo: Halo,
+    factors: np.ndarray,
+    threshold: float,
+    steps: Steps,
+    counters: Sequence[Counter],
+) -> None:
+    given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
+    channelwise = vectors.divided_by_sum(*given, np.ones(len(block)), np.inf)
+    for counter, values in zip(counters, channelwise, strict=True):
+        counter.add(values)
+
+
+@twin(_count_divided_on_device)
+def _count_divided(
+    block: Sequence[np.ndarray],
+    halo: Halo,
+    factors: np.ndarray,
+    threshold: float,
+    steps: Steps,
+    counters: Sequence[Counter],
+) -> None:
     ones = np.ones(len(block))
-    if not on_host(block[0]):
-        given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
-        channelwise = vectors.divided_by_sum(*given, ones, np.inf)
-        for counter, values in zip(counters, channelwise, strict=True):
-            counter.add(values)
-        return CountedChannels(tuple(counter.counted() for counter in counters))
     blurred = _blurred(block, halo, steps).reshape(len(block), -1)
     ratios = np.empty((len(block), min(_SLAB, blurred.shape[1])))
     for start in range(0, blurred.shape[1], _SLAB):
@@ -210,7 +237,6 @@ def count_ratios(
         divide_by_sum(slab, factors, threshold, steps.norm_sum, ones, np.inf, found)
         for counter, values in zip(counters, found, strict=True):
             counter.add(values)
-    return CountedChannels(tuple(counter.counted() for counter in counters))
 
 
 def preprocessed(
@@ -223,15 +249,34 @@ def preprocessed(
     steps: Steps,
 ) -> np.ndarray:
     """All steps for a block, (c, ..., y, x)."""
-    if not on_host(block[0]):
-        xp = namespace_of(block[0])
-        pixels = _blurred_on_device(block, halo, steps)
-        given = (pixels, factors, threshold, steps.norm_sum)
-        dtype = xp.float64 if steps.dtype.itemsize == 8 else xp.float32
-        found = xp.stack(
-            [xp.astype(v, dtype) for v in vectors.divided_by_sum(*given, post, steps.cap)]
-        )
-        return xp.reshape(found, (len(pixels), *pixels[0].shape))
+    return _divided(block, halo, factors, threshold, post, steps)
+
+
+def _divided_on_device(
+    block: Sequence[Any],
+    halo: Halo,
+    factors: np.ndarray,
+    threshold: float,
+    post: np.ndarray,
+    steps: Steps,
+) -> Any:
+    xp = namespace_of(block[0])
+    pixels = _blurred_on_device(block, halo, steps)
+    given = (pixels, factors, threshold, steps.norm_sum)
+    dtype = xp.float64 if steps.dtype.itemsize == 8 else xp.float32
+    found = xp.stack([xp.astype(v, dtype) for v in vectors.divided_by_sum(*given, post, steps.cap)])
+    return xp.reshape(found, (len(pixels), *pixels[0].shape))
+
+
+@twin(_divided_on_device)
+def _divided(
+    block: Sequence[np.ndarray],
+    halo: Halo,
+    factors: np.ndarray,
+    threshold: float,
+    post: np.ndarray,
+    steps: Steps,
+) -> np.ndarray:
     blurred = _blurred(block, halo, steps)
     out = blurred if blurred.dtype == steps.dtype else np.empty(blurred.shape, steps.dtype)
     flat = (blurred.reshape(len(block), -1), out.reshape(len(block), -1))

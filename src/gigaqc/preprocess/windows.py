@@ -14,9 +14,9 @@ from functools import reduce
 
 import numpy as np
 
-from gigaqc.backend import on_host
 from gigaqc.errors import StatisticsError
 from gigaqc.kernels import vectors
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.kernels.preprocess import keys_of, values_in_window
 
 _STANDARD_ERRORS = 8
@@ -110,10 +110,13 @@ class Counter:
 
     def add(self, values: np.ndarray) -> None:
         """Count what lies below the window, and keep what lies in it."""
-        if not on_host(values):
-            n, below, bins = vectors.bins_in_window(values, *self._window)
-            self._bins.append(Counted(n, below, *bins))
-            return
+        of_place(values, self._keep, self._bin)(values)
+
+    def _bin(self, values: np.ndarray) -> None:
+        n, below, bins = vectors.bins_in_window(values, *self._window)
+        self._bins.append(Counted(n, below, *bins))
+
+    def _keep(self, values: np.ndarray) -> None:
         found = np.empty(values.size)
         inside, n, below = values_in_window(values, *self._window, found)
         self._n += n
