@@ -1,17 +1,23 @@
-# make demo | test | test-all | bench | docs | clean; PYTHON=python3.13 chooses another interpreter.
+# make demo | test | test-long | test-all | bench | docs | clean; PYTHON=python3.13 chooses another interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two at a time; a file's tests stay together, so that what they share is made once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CHECKED := src tests $(wildcard benchmarks notebooks docs/*.py docs/_ext)
 
+# Each of the hundred processes that tests start would compile the modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench docs clean
+.PHONY: help demo test test-long test-all bench docs clean
 
 help:
 	@echo "make demo      assess the bundled image in a new .venv and say where the page is"
 	@echo "make test      style, types and the quick tests"
-	@echo "make test-all  the slow tests too"
+	@echo "make test-long what takes longer: the documentation, notebooks, more drawings"
+	@echo "make test-all  both, and the slow tests, which take minutes or much memory each"
 	@echo "make bench     what it costs, as one table of ratios"
 	@echo "make docs      the documentation; with GIGAQC_DATA=... its notebooks are executed"
 	@echo "make clean     remove .venv and everything built"
@@ -41,10 +47,14 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(PYTEST)
 
-test-all: test
-	$(BIN)/pytest -m slow
+# What `make test` leaves out, and the drawn tests again, with all the drawings they ask for.
+test-long: $(VENV)/.installed-test
+	HYPOTHESIS_PROFILE=full $(PYTEST) -m "(long or hypothesis) and not slow and not gpu"
+
+test-all: test test-long
+	$(BIN)/pytest -m "slow and not gpu"
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-# No deadline and no chance: a shared machine may stall, and a failure must come back on a rerun.
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("search", deadline=None, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+# No deadline, as a machine may stall; no chance but in a search, as a failure must come back.
+# Of the examples that a test asks for (`strategies.examples`) "quick" draws a third, "full" all.
+for name, examples in (("quick", 33), ("full", 100), ("search", 1000)):
+    settings.register_profile(
+        name,
+        deadline=None,
+        derandomize=name != "search",
+        max_examples=examples,
+        print_blob=True,
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +35,17 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images in {folder}; name their folder with GIGAQC_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def few_pictures() -> Iterator[None]:
+    """Pages of cohorts with a picture of a kind; all take seconds, and are drawn in `report`."""
+    from gigaqc.report import cohort
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohort, "_MOST_PICTURES", 1)
+        patch.setattr(cohort, "_MOST_DRIFTS", 1)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +68,37 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
         here = str(Path(__file__).parent)
         client.run(lambda: __import__("sys").path.insert(0, here))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as long the combinations that the quick run of a test marked ``cover`` leaves out."""
+    tests: dict[Any, list[Any]] = {}
+    for item in items:
+        known = {mark.name for mark in item.iter_markers()}
+        if "cover" in known and not known & {"long", "slow", "gpu"}:
+            tests.setdefault((item.parent, getattr(item, "originalname", "")), []).append(item)
+    for same in tests.values():
+        (n,) = next(mark.args for mark in same[0].iter_markers("cover"))
+        # One object stands for a value in all combinations, and not every value has a hash.
+        values = [{(k, id(v)) for k, v in item.callspec.params.items()} for item in same]
+        for at in set(range(len(same))) - covering(values, n):
+            same[at].add_marker("long")
+
+
+def covering(combinations: list[set[Any]], n: int) -> set[int]:
+    """Which combinations are enough for any ``n`` values to meet; equals are taken in turn."""
+    meeting = [set(itertools.combinations(sorted(one), n)) for one in combinations]
+    missing, found, used = set().union(*meeting), set[int](), Counter[Any]()
+
+    def gain(at: int) -> tuple[int, int]:
+        return len(meeting[at] & missing), -sum(used[value] for value in combinations[at])
+
+    while missing:
+        best = max(range(len(combinations)), key=gain)
+        found.add(best)
+        missing -= meeting[best]
+        used.update(combinations[best])
+    return found
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

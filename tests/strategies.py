@@ -15,14 +15,18 @@ import xarray as xr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+
+def examples(number: int) -> int:
+    """So many examples, or the share of them that the profile gives to every test."""
+    return -(-number * settings().max_examples // 100)
+
+
 repeatable = settings(
-    max_examples=30,
-    derandomize=True,
-    deadline=None,
+    max_examples=examples(30),
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-"""The same few examples on every machine; the first call of a kernel may take seconds."""
+"""The few examples of a costly law; the first call of a kernel may take seconds."""
 
 NARROW = ("u1", "i1", "u2", "i2", ">u2")
 """Types with one histogram bin a value."""

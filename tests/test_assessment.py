@@ -249,6 +249,7 @@ def test_the_representation_names_what_is_wrong(verdict: gq.Assessment) -> None:
     assert "CD3" in repr(verdict) and "DAPI" not in repr(verdict)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "i2", "u4", "i8", "f2", "f4", "f8", ">u2"])
 @pytest.mark.parametrize("kind", ["zeros", "nothing valid", "one pixel"])
 def test_without_support_there_is_still_a_verdict(dtype: str, kind: str) -> None:

@@ -46,6 +46,7 @@ def first(question: Question, folder: Path, **changes: Any) -> list[Row]:
     return dataclasses.replace(question, **changes).rows(folder, size, 1, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [n for n, q in QUESTIONS.items() if q.group != "peers"])
 def test_a_question_runs(name: str, folder: Path) -> None:
     question = QUESTIONS[name]
@@ -56,6 +57,7 @@ def test_a_question_runs(name: str, folder: Path) -> None:
         assert str(TINY) in row.question or "scale" in question.cases[0]
 
 
+@pytest.mark.long
 def test_the_memory_of_a_function_is_measured_in_a_child(folder: Path) -> None:
     [row] = first(QUESTIONS["preprocess"], folder)[1:]
     assert row.question.startswith("memory of") and re.fullmatch(r"\d+ MiB more", row.ratio)
@@ -85,6 +87,7 @@ def environment(folder: Path, name: str, script: str) -> None:
     python.chmod(0o755)
 
 
+@pytest.mark.long
 def test_a_library_is_asked_in_its_environment(no_peers: Path, folder: Path) -> None:
     environment(no_peers, "scikit-image", f'exec {sys.executable} "$@"')
     blurred, rescaled = first(QUESTIONS["scikit-image"], folder)
@@ -110,6 +113,7 @@ def test_a_library_that_fails_is_a_row(
     assert row.ratio.startswith("not measured: ukat failed") and reason in row.ratio
 
 
+@pytest.mark.long
 def test_what_pip_says_is_the_reason(no_peers: Path, folder: Path) -> None:
     absent = ("--no-index gigaqc-no-such-library",)
     peer = dataclasses.replace(peers.UKAT, pip=absent)
@@ -162,6 +166,7 @@ def test_asv_finds_every_question_once() -> None:
         assert sorted(asked) == sorted(n for n, q in QUESTIONS.items() if q.group != "peers")
 
 
+@pytest.mark.long
 def test_asv_classes_run_as_asv_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     classes = found_by_asv()

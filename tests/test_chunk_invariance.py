@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from same_states import equivalent, spread_of
 from settings import configure
-from strategies import Case, build, chunkings, repeatable
+from strategies import Case, build, chunkings, examples, repeatable
 
 import gigaqc as gq
 from gigaqc import passes
 from gigaqc.image import as_image
 
 DTYPES = ("u1", "i2", ">u2", "i4", "f2", "f4", "f8")
-FEW = settings(repeatable, max_examples=15)
+FEW = settings(repeatable, max_examples=examples(15))
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +115,7 @@ def fixed(dtype: str, dims: str) -> Case:
     return build(dtype, dims, shape, kinds, holes, shape, 7)
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dims", ["cyx", "tyx", "zyx", "tczyx"])
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
@@ -129,6 +130,7 @@ def test_chunks_of_every_kind(layout: str, dims: str, dtype: str) -> None:
 CUTS = [(64, 64), (131, 14), (14, 136), (65, 68)]
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["u2", "i1", "f4"])

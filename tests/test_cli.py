@@ -23,6 +23,8 @@ from gigaqc.errors import ParameterError, WriteError
 from gigaqc.samples import make_writable, plan_samples, safe_name
 from gigaqc.workers import computing
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 COHORT = [
     "channels.csv", "channels.parquet", "cohort.json", "index.html", "summary.csv",
     "summary.parquet",

@@ -63,6 +63,7 @@ def stack(dtype: str, chunks: tuple[int, ...]) -> xr.DataArray:
     )
 
 
+@pytest.mark.cover(2)
 @pytest.mark.same_process
 @pytest.mark.parametrize("chunks", [(3, 70, 90), (1, 32, 40)])
 @pytest.mark.parametrize("masked", [False, True])
@@ -91,6 +92,7 @@ def test_assess_of_an_image_on_a_device(move: Any) -> None:
     pd.testing.assert_frame_equal(found.objects, expected.objects)
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("estimator", ["mad", "variance"])
 @pytest.mark.parametrize("dtype", ["i2", "f4"])
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def no_pixels_copied() -> None:
     assert max(device_array.copied, default=0) < 32 * 40 // 2, "pixels left the device"
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("labels_too", [False, True])
 @pytest.mark.parametrize("chunks", [(2, 70, 90), (1, 32, 40)])
 @pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4", "f8"])

@@ -80,6 +80,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize(
     ("dtype", "chunks"),
     [(dtype, CHUNKS[1]) for dtype in DTYPES]
@@ -139,6 +140,7 @@ PREPARED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize(
     ("dtype", "chunks"), [*((d, CHUNKS[1]) for d in ("u1", "i2", "u2", "i4", "f4", "f8")),
                           ("u2", CHUNKS[0]), ("f4", CHUNKS[2])],
@@ -215,6 +217,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize(("dtype", "chunks"), [("u2", CHUNKS[1]), ("f4", CHUNKS[2])])
 @pytest.mark.parametrize("method", METHODS)
 def test_clusters(move: Any, method: Any, dtype: str, chunks: tuple) -> None:

@@ -70,6 +70,7 @@ class Links(HTMLParser):
             self.loads.append(found.get("src") or found.get("href") or "")
 
 
+@pytest.mark.long
 def test_pages_load_nothing_from_a_network(site):
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 100
@@ -80,6 +81,7 @@ def test_pages_load_nothing_from_a_network(site):
         assert not far, f"{page.name} loads {far}"
 
 
+@pytest.mark.long
 def test_links_between_pages_lead_somewhere(site):
     for page in site.rglob("*.html"):
         for link in Links(page).links:
@@ -88,6 +90,7 @@ def test_links_between_pages_lead_somewhere(site):
                 assert (page.parent / path).exists(), f"{page.name} links to {link}"
 
 
+@pytest.mark.long
 def test_names_that_pages_link_to_exist(site):
     # The docstrings' own backticks also hold parameters, so that Sphinx cannot be asked for this.
     name = re.compile(
@@ -107,6 +110,7 @@ def public_names() -> list[str]:
     return names
 
 
+@pytest.mark.long
 def test_every_public_name_has_its_page(site):
     lacking = [n for n in public_names() if not (site / "api/names" / f"gigaqc.{n}.html").exists()]
     assert not lacking
@@ -114,18 +118,21 @@ def test_every_public_name_has_its_page(site):
     assert "gigaqc.assess.html" in listed and "gigaqc.pl.map.html" in listed
 
 
+@pytest.mark.long
 def test_every_command_is_described(site):
     page = (site / "cli.html").read_text(encoding="utf-8")
     for command in ("demo", "assess", "info", "preprocess", "cluster", "segment", "isnr", "gain"):
         assert f"Usage: gigaqc {command}" in page
 
 
+@pytest.mark.long
 def test_formulas_are_drawn_without_a_script(site):
     page = (site / "metrics/artifacts.html").read_text(encoding="utf-8")
     assert page.count("<math") > 3
     assert not any("mathjax" in url.lower() for url in Links(site / "metrics/artifacts.html").loads)
 
 
+@pytest.mark.long
 def test_examples_were_executed_and_notebooks_were_not(site):
     page = (site / "quickstart.html").read_text(encoding="utf-8")
     assert "clipped_fraction" in page and page.count("<img") >= 1

@@ -171,6 +171,7 @@ def test_without_images_it_says_where_they_are(
         exec(cell.source, {"Path": Path})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_it_runs_and_finds_what_it_states(
     name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

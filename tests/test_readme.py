@@ -52,6 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_python(folder: Path) -> None:
     names: dict[str, object] = {}
     with matplotlib.rc_context({"backend": "agg"}), warnings.catch_warnings():
@@ -67,6 +68,7 @@ def test_python(folder: Path) -> None:
     assert "qc_img_raw" in names["sdata"].tables  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_shell(folder: Path) -> None:
     [_, commands] = blocks("sh")
     lines = [line for line in commands.splitlines() if line.startswith("gigaqc ")]

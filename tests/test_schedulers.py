@@ -41,7 +41,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return make_sources(tmp_path_factory.mktemp("sources"))
+    return make_sources(tmp_path_factory.mktemp("sources"), side=120)
 
 
 @pytest.fixture(scope="module")

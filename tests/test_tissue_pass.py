@@ -170,6 +170,7 @@ def test_pieces_cross_where_four_groups_meet(monkeypatch: pytest.MonkeyPatch) ->
     assert result.positive == 48
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 @pytest.mark.parametrize("chunks", [(1, 16, 16), (3, 33, 20)])
@@ -239,6 +240,7 @@ def test_without_tissue_and_without_pixels(method: Any) -> None:
     assert nothing == TissueMask(0, 0, 0, 0, 0)
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("of_tissue", ["yx", "tyx", "tzyx"])
 @pytest.mark.parametrize("of_mask", ["", "yx", "tyx", "tcyx"])
 def test_a_mask_of_tissue_that_the_caller_has(

@@ -28,6 +28,8 @@ from gigaqc.formulas.cohort import summary_columns
 from gigaqc.io import lazy
 from gigaqc.testing import CountingStore, count_reads, forbid_compute, reset_reads
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 
 @pytest.fixture
 def three(tmp_path):

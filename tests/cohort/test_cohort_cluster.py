@@ -26,6 +26,8 @@ from gigaqc.cohort.plan import Options, plan
 from gigaqc.rules import Rules
 from gigaqc.testing import forbid_compute
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Cluster]:

@@ -21,6 +21,8 @@ from gigaqc.cli import app
 from gigaqc.cohort.plan import plan
 from gigaqc.io import location
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 TABLES = ("summary.csv", "summary.parquet", "channels.csv", "channels.parquet")
 
 SCRIPT = """
@@ -29,7 +31,9 @@ sys.path.insert(0, {cases!r})
 from pathlib import Path
 import cohort_cases
 import gigaqc as gq
+from gigaqc.report import cohort
 
+cohort._MOST_PICTURES = cohort._MOST_DRIFTS = 1
 cohort_cases.keep_locked()
 cohort_cases.record_reads(Path({log!r}))
 sources = Path({sources!r}).read_text().splitlines()

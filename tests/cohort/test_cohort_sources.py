@@ -22,6 +22,8 @@ from gigaqc.io.identity import identity_of
 from gigaqc.samples import file_names, titles
 from gigaqc.testing import forbid_compute
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 
 def planned(sources, tmp_path, **options):
     given = {"element": None, "labels": None, "tissue": None, "dims": None, **options}

@@ -182,6 +182,7 @@ def test_a_hot_pixel_at_a_seam(chunks: tuple[int, int]) -> None:
 # ---- dead areas ----------------------------------------------------------------------------------
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4", "f8"])
 @pytest.mark.parametrize("chunks", [(90, 80), (13, 80), (90, 7), (1, 80), (16, 16), (5, 3)])
 def test_dead_windows_across_seams(dtype: str, chunks: tuple[int, int]) -> None:

@@ -44,6 +44,7 @@ def test_focus_is_exact(case: Case, tile: int) -> None:
     check(gq.focus(case.image, tile=tile).compute(), case, tile)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("chunks", [(1, 64, 64), (1, 16, 16), (1, 13, 64), (1, 64, 1)])
 def test_the_halo_belongs_to_the_statistic(dtype: str, chunks: tuple[int, ...]) -> None:
@@ -127,6 +128,7 @@ def coloured(exponent: float, shape: tuple[int, int], seed: int = 0) -> np.ndarr
     return np.fft.ifft2(white * frequency ** (exponent / 2)).real
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4", "f8"])
 @pytest.mark.parametrize("chunks", [(100, 140), (32, 32), (33, 50)])
 @pytest.mark.parametrize("tile", [32, 25])

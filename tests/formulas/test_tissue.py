@@ -48,6 +48,7 @@ def test_otsu_method_is_exact(case: Case) -> None:
     check(found, oracle.tissue(channel, "otsu"))
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("chunks", [(1, 70, 64), (1, 16, 16), (1, 9, 64), (1, 70, 11), (1, 1, 64)])
 def test_components_meet_at_the_seams(dtype: str, chunks: tuple[int, ...]) -> None:

@@ -70,6 +70,7 @@ def agree(array: zarr.Array, expect_direct: bool = True) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("codec", V3)
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", "<f4", ">f8", "?"])
 @pytest.mark.parametrize("separator", ["/", "."])
@@ -85,6 +86,7 @@ def test_version_3(tmp_path: Path, codec: str, dtype: str, separator: str) -> No
         agree(filled(array, leave=True))
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("codec", V2)
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", "<f4", ">f8", "?"])
 @pytest.mark.parametrize("separator", ["/", "."])
@@ -120,6 +122,7 @@ def sharded(path: Path, k: int, codec: str, at: str, dtype: str = "u2", **index:
     )  # fmt: skip
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("codec", V3)
 @pytest.mark.parametrize("at", ["start", "end"])
 @pytest.mark.parametrize("dtype", ["u1", "f8"])

@@ -146,6 +146,7 @@ def test_a_web_server(web: FaultyServer, folder: Path) -> None:
         gq.open_image(f"{web.url}/b.zarr")
 
 
+@pytest.mark.usefixtures("few_pictures")
 def test_what_signs_a_url_is_neither_shown_nor_kept(web: FaultyServer, tmp_path: Path) -> None:
     def signed(name: str, day: str) -> str:
         return f"{web.url}/{name}?versionId=3&X-Amz-Date={day}&X-Amz-Signature=s3cr3t{day}"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from strategies import examples
 
 from gigaqc.errors import ParameterError
 from gigaqc.kernels.components import Components, finish, join, label_block, merge, merge_line
@@ -108,7 +109,7 @@ def same(a, b):
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.data(), masks(), st.sampled_from([1, 2, 64]), st.booleans())
 def test_equals_scipy_in_any_chunks(data, mask, min_size, border_open):
     grid = label_grid(
@@ -134,7 +135,7 @@ def test_a_larger_image_in_ragged_chunks(density):
     assert join(grid) == expected(mask, 64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data(), masks(), st.sampled_from([0, 1]))
 def test_merging_equals_labelling_both_together(data, mask, axis):
     size = mask.shape[axis]
@@ -144,7 +145,7 @@ def test_merging_equals_labelling_both_together(data, mask, axis):
     assert same(merged, label_block(mask, 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(masks(), st.sampled_from([0, 1]))
 def test_merging_is_associative(mask, axis):
     a, b, c = (label_block(part) for part in np.array_split(mask, 3, axis=axis))

@@ -81,6 +81,7 @@ def added(values: np.ndarray, cuts: list[int], degree: int, gaps: bool) -> tuple
     return fit, squares
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", ">i2", "u4", "i8", "f2", "f4", ">f8"])
 @pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("gaps", [False, True])

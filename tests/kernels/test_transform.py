@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from strategies import examples
 
 from gigaqc.errors import ParameterError
 from gigaqc.kernels.transform import gaussian_blur, gaussian_radius, gaussian_weights
@@ -63,7 +64,7 @@ def test_float64_stays_float64(dtype):
     np.testing.assert_allclose(out, expected(image, 1.5, 3), rtol=0, atol=1e-14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_any_division_gives_the_same_bits(data):
     shape = data.draw(st.tuples(st.integers(1, 45), st.integers(1, 45)))

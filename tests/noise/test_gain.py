@@ -250,6 +250,7 @@ def test_clipped_values_and_hot_pixels_do_not_bend_the_line() -> None:
     assert not found.in_fit[-1]
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("gain", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize(("offset", "read"), [(0, 0), (0, 5), (100, 5), (200, 2)])
 @pytest.mark.parametrize("electrons", [(5, 5000), (5, 50), (500, 5000)])

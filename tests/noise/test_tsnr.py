@@ -114,6 +114,7 @@ def test_the_intercept_is_that_of_ukat() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("value", [0, 7, 0.1, 1e6 + 0.1, -3.3e11])
 @pytest.mark.parametrize("dtype", ["i2", "i8", "f4", "f8"])
 @pytest.mark.parametrize("detrend", [0, 2, 4])
@@ -128,6 +129,7 @@ def test_constant_pixels_are_not_measurable(value: float, dtype: str, detrend: i
     assert (gq.tsnr_map(x, dims="tyx", detrend=detrend, invalid="zero") == 0).all()
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("detrend", [1, 2, 3])
 @pytest.mark.parametrize("scale", [1, 1 / 3, 1e9])
 @pytest.mark.parametrize("chunk", [1, 7, 60])
@@ -213,6 +215,7 @@ def test_a_mask_of_frames_leaves_them_out() -> None:
     np.testing.assert_array_equal(found["n_frames"], mask.sum(axis=0))
 
 
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("chunks", [(20, 4, 4), (1, 8, 9), (3, 3, 9)])
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1 << 23, 32, 1 << 25)], ids=["many", "few"])

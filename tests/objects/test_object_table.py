@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from settings import configure
 from skimage.measure import euler_number, regionprops_table
 from skimage.measure import label as label_pieces
-from strategies import repeatable
+from strategies import examples, repeatable
 
 import gigaqc as gq
 from gigaqc import objectsums
@@ -128,7 +128,7 @@ def check(table: pd.DataFrame, wanted: dict[str, np.ndarray]) -> None:
             np.testing.assert_allclose(ours, values, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-@settings(repeatable, max_examples=60)
+@settings(repeatable, max_examples=examples(60))
 @given(
     st.integers(0, 10**6),
     st.sampled_from(LABEL_DTYPES),
@@ -154,7 +154,7 @@ def test_planes(
     assert table.index.dtype == ("u8" if label_dtype == "u8" else "i8")
 
 
-@settings(repeatable, max_examples=20)
+@settings(repeatable, max_examples=examples(20))
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["u1", "u8", "i4"]),
@@ -178,7 +178,7 @@ def test_stacks(
     assert table["eccentricity"].isna().all() and "n_pieces" not in table
 
 
-@settings(repeatable, max_examples=25)
+@settings(repeatable, max_examples=examples(25))
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["large", "pixels", "one"]),

@@ -108,6 +108,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.cover(3)
 @pytest.mark.parametrize(
     ("q", "q_sum", "q_post", "sigma", "norm_sum", "cap"),
     list(

@@ -38,8 +38,10 @@ def objects_everywhere(side: int = TILE, shape: tuple[int, int] = SHAPE) -> np.n
     for cy in range(0, shape[0] + side, side // 4):
         for cx in range(0, shape[1] + side, side // 4):
             shift = rng.integers(-2, 3, 2)
-            disc = np.hypot(y - cy - shift[0], x - cx - shift[1]) <= rng.uniform(4, 9)
-            truth[disc & (truth == 0)] = next(ids)
+            around = np.s_[max(cy - 11, 0) : cy + 12, max(cx - 11, 0) : cx + 12]
+            near = np.hypot(y[around] - cy - shift[0], x[around] - cx - shift[1])
+            disc = near <= rng.uniform(4, 9)
+            truth[around][disc & (truth[around] == 0)] = next(ids)
     return truth
 
 

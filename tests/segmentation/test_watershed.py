@@ -28,8 +28,10 @@ def nuclei(shape: tuple[int, int], step: float, seed: int = 0) -> tuple[np.ndarr
     for cy in np.arange(8, shape[0] - 6, step):
         for cx in np.arange(8, shape[1] - 6, step):
             a, b = rng.uniform(5.5, 8, 2)
-            dy, dx = y - cy - rng.uniform(-1, 1), x - cx - rng.uniform(-1, 1)
-            image[(dy / a) ** 2 + (dx / b) ** 2 <= 1] = rng.uniform(150, 250)
+            around = np.s_[max(int(cy) - 10, 0) : int(cy) + 11, max(int(cx) - 10, 0) : int(cx) + 11]
+            dy = y[around] - cy - rng.uniform(-1, 1)
+            dx = x[around] - cx - rng.uniform(-1, 1)
+            image[around][(dy / a) ** 2 + (dx / b) ** 2 <= 1] = rng.uniform(150, 250)
             count += 1
     return rng.poisson(ndimage.gaussian_filter(image, 1)).astype("u2"), count
 

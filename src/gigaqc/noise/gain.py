@@ -21,6 +21,7 @@ from gigaqc.formulas.photon_transfer import (
 )
 from gigaqc.kernels import frames as on_device
 from gigaqc.kernels import temporal
+from gigaqc.kernels.dispatch import of_place
 from gigaqc.noise.given import as_series, like
 from gigaqc.passes import join
 from gigaqc.quality.labelled import promised
