@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -153,11 +154,12 @@ def greedily_held(graph: dict[Any, Any], nbytes: int) -> int:
             users[needed].append(key)
     left = {key: len(names) for key, names in users.items()}
     values: dict[Any, Any] = {}
-    ready = {key for key, n in waiting.items() if not n}
+    last = {key: -rank for rank, key in enumerate(sorted(graph, key=str))}
+    ready = [(False, last[key], key) for key, n in waiting.items() if not n]
+    heapq.heapify(ready)
     most = 0
     while ready:
-        key = max(ready, key=lambda k: (not pixels_of(graph[k], values), str(k)))
-        ready.remove(key)
+        _, _, key = heapq.heappop(ready)
         node = graph[key]
         values[key] = node({name: values[name] for name in node.dependencies})
         for needed in node.dependencies:
@@ -167,7 +169,7 @@ def greedily_held(graph: dict[Any, Any], nbytes: int) -> int:
         for user in users[key]:
             waiting[user] -= 1
             if not waiting[user]:
-                ready.add(user)
+                heapq.heappush(ready, (bool(pixels_of(graph[user], values)), last[user], user))
         most = max(most, sum(getattr(v, "nbytes", 0) >= nbytes for v in values.values()))
     return most
 

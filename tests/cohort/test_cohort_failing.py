@@ -140,7 +140,7 @@ class Killed:
 
 
 def test_killed_once_and_finished(tmp_path):
-    Killed(tmp_path, 12, pages=True).check([5], random.Random(1))
+    Killed(tmp_path, 8, pages=True).check([4], random.Random(1))
 
 
 @pytest.mark.slow
