@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from covering import covering
 from hypothesis import settings
 
 # No deadline, as a machine may stall; no chance but in a search, as a failure must come back.
@@ -83,22 +82,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         values = [{(k, id(v)) for k, v in item.callspec.params.items()} for item in same]
         for at in set(range(len(same))) - covering(values, n):
             same[at].add_marker("long")
-
-
-def covering(combinations: list[set[Any]], n: int) -> set[int]:
-    """Which combinations are enough for any ``n`` values to meet; equals are taken in turn."""
-    meeting = [set(itertools.combinations(sorted(one), n)) for one in combinations]
-    missing, found, used = set().union(*meeting), set[int](), Counter[Any]()
-
-    def gain(at: int) -> tuple[int, int]:
-        return len(meeting[at] & missing), -sum(used[value] for value in combinations[at])
-
-    while missing:
-        best = max(range(len(combinations)), key=gain)
-        found.add(best)
-        missing -= meeting[best]
-        used.update(combinations[best])
-    return found
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -70,6 +70,7 @@ def specimen(size: int, seed: int, **look: float) -> testing.Phantom:
 # ---- clean images --------------------------------------------------------------------------------
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("mean", MEANS)
 def test_counting_noise_is_clean_and_no_signal(mean: float, dtype: str) -> None:
@@ -103,6 +104,7 @@ def test_gaussian_noise_is_clean_and_no_signal(mean: float, std: float, dtype: s
     check_noise(verdict)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("side", [24, 64])
 @pytest.mark.parametrize("mean", MEANS)
 def test_small_noise_never_passes_as_signal(mean: float, side: int) -> None:
