@@ -200,7 +200,7 @@ def as_dataset(found: Any) -> xr.Dataset:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", ["u2", "i4", "f4"])
 def test_every_metric(metric: str, dtype: str) -> None:
-    case = fixed(dtype, "tczyx")
+    case = fixed(dtype, "czyx")
     expected = as_dataset(METRICS[metric](one_chunk(case)))
     for chunks in (LAYOUTS["ragged"], {"x": 23, "z": 2}):
         actual = as_dataset(METRICS[metric](case.image.chunk(chunks)))

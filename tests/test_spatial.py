@@ -285,6 +285,7 @@ def floats(folder: Path) -> tuple[Any, list[np.ndarray]]:
     return sdata, pixels
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("pool", ["mean", "exact"])
 @pytest.mark.parametrize("outputs", [["one", "two"], ["two", "three"], ["two", "one"]])
 def test_layers_may_replace_one_another(tmp_path: Path, outputs: list[str], pool: Any) -> None:

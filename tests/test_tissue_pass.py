@@ -130,6 +130,7 @@ def test_any_chunks(group_values: int, method: str, masked: bool) -> None:
     check()
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("chunk", [1, 14, 15, 16, 17, 40, 64])
 def test_narrow_chunks(method: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_scikit_learn_on_all_voxels(dtype: str) -> None:
     assert float(found["noise"][0]) * RICIAN**-1 == pytest.approx(12, rel=0.05)
 
 
-@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("k", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_scikit_learn_with_other_numbers_of_components(k: int) -> None:
     values = volume("u2", noise=20)[::2]
     found = gq.isnr(labelled(values), n_clusters=k).compute()

@@ -111,10 +111,13 @@ def variants(made: ModuleType) -> dict[str, Any]:
 def pages(variants: dict[str, Any], cohorts: dict[str, Any]) -> dict[str, str]:
     """The page of each assessment and of each cohort."""
     from gigaqc import report
+    from gigaqc.report import cohort as page
 
-    return {name: report.render(assessment) for name, assessment in variants.items()} | {
-        name: report.render_cohort(cohort) for name, cohort in cohorts.items()
-    }
+    made = {name: report.render(assessment) for name, assessment in variants.items()}
+    made["cohort"] = report.render_cohort(cohorts["cohort"])
+    with pytest.MonkeyPatch.context() as patch:  # a page with all of its pictures is enough
+        patch.setattr(page, "_MOST_PICTURES", 4)
+        return made | {n: report.render_cohort(c) for n, c in cohorts.items() if n not in made}
 
 
 @pytest.fixture(scope="session")
