@@ -17,7 +17,7 @@ import zarr
 import gigaqc as gq
 from benchmarks._measure import Stored, discard, made
 from benchmarks._question import Question
-from gigaqc.segmentation.watershed import Steps, watershed_labels
+from gigaqc.segmentation.watershed import WatershedSteps, watershed_labels
 
 CHUNK, DIAMETER = 1024, 14
 WHOLE = "the same steps with scikit-image on the whole array"
@@ -54,7 +54,7 @@ def whole(stored: Stored) -> np.ndarray:
 
     image = zarr.open_array(stored.path, mode="r")[:]
     threshold = threshold_otsu(image, nbins=int(image.max() - image.min()) + 1)
-    return watershed_labels(image, Steps.of(float(threshold), DIAMETER))
+    return watershed_labels(image, WatershedSteps.of(float(threshold), DIAMETER))
 
 
 def counts(stored: Stored) -> str:

@@ -40,7 +40,7 @@ def test_a_bar_of_bytes_ends_at_its_end() -> None:
 @pytest.mark.same_process
 def test_a_bar_of_steps_expects_what_two_computations_take() -> None:
     meter = Counted()
-    with progress._Steps(meter):
+    with progress._TaskCounter(meter):
         da.ones(4, chunks=1).sum().compute()
         da.ones(4, chunks=2).sum().compute()
     assert meter.moved == meter.total > 4

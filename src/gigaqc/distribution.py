@@ -18,7 +18,7 @@ from gigaqc.kernels.accumulate import DOUBLE, SINGLE, KeyLayout
 
 
 @dataclass(frozen=True)
-class Side:
+class SplitSide:
     """The pixels on one side of a threshold."""
 
     n: int
@@ -133,15 +133,15 @@ class Distribution:
         hit = np.flatnonzero(inside)
         return int(hit[0]) if hit.size else None
 
-    def split(self, threshold: float) -> tuple[Side, Side]:
+    def split(self, threshold: float) -> tuple[SplitSide, SplitSide]:
         """Below (x <= threshold) and above; a bin that the threshold divides goes below, marked."""
         above = self.low > threshold
         exact = self._cut(threshold) is None
         return self._side(~above, exact), self._side(above, exact)
 
-    def _side(self, where: np.ndarray, exact: bool) -> Side:
+    def _side(self, where: np.ndarray, exact: bool) -> SplitSide:
         n, mean, squares = self.moments(where)
-        return Side(n, mean, math.sqrt(squares / n) if n else math.nan, exact)
+        return SplitSide(n, mean, math.sqrt(squares / n) if n else math.nan, exact)
 
     def otsu(self) -> tuple[float, float]:
         """Otsu's threshold, and its between-class variance over the total variance.

@@ -9,6 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
+Halo = tuple[int, int, int, int]
+"""Pixels beyond the core of a block at its top, bottom, left and right."""
+
 STRIP = 4  # chunks side by side that share their halos, and are walked together
 STRIP_PIXELS = 4096  # or so many pixels, if the chunks are small
 

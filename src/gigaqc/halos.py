@@ -55,7 +55,7 @@ def reaches(sizes: Sequence[int], depth: int) -> list[Reach]:
 
 
 @dataclass(frozen=True)
-class Edges:
+class ChunkEdges:
     """What the neighbours of a chunk need of it, so that the whole is not kept for them."""
 
     top: np.ndarray
@@ -66,7 +66,7 @@ class Edges:
     width: int
 
 
-def edges_of(chunk: Any, depth: int, kept: Edges | None = None) -> Any:
+def edges_of(chunk: Any, depth: int, kept: ChunkEdges | None = None) -> Any:
     """The edges of a chunk, `depth` pixels deep; the chunk itself where that is no less.
 
     The right one may be `kept` already, for the strip to the right.
@@ -75,7 +75,7 @@ def edges_of(chunk: Any, depth: int, kept: Edges | None = None) -> Any:
     height, width = pixels.shape[-2:]
     if min(height, width) <= 4 * depth:
         return pixels
-    return Edges(
+    return ChunkEdges(
         pixels[..., :depth, :].copy(),
         pixels[..., height - depth :, :].copy(),
         pixels[..., :depth].copy(),
@@ -92,12 +92,12 @@ def right_edge(chunk: Any, depth: int) -> Any:
     # Copies also of nothing: a view of a chunk would keep it.
     none, left = pixels[..., :0, :].copy(), pixels[..., :0].copy()
     right = pixels[..., max(width - depth, 0) :].copy()
-    return Edges(none, none, left, right, height, width)
+    return ChunkEdges(none, none, left, right, height, width)
 
 
 def _cut(piece: Any, rows: slice, columns: slice) -> np.ndarray:
     """A rectangle of a chunk, or of its edges, in which it then lies."""
-    if not isinstance(piece, Edges):
+    if not isinstance(piece, ChunkEdges):
         return local(piece)[..., rows, columns]
     if rows.stop <= piece.top.shape[-2]:
         return piece.top[..., rows, columns]

@@ -20,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
 from gigaqc.backend import empty_beside
-from gigaqc.grid import strip_width
+from gigaqc.grid import Halo, strip_width
 from gigaqc.halos import Block, Reach, channels_of, edges_of, mapped, reaches, right_edge
 from gigaqc.machine import check_room, in_words
 from gigaqc.naming import named
@@ -28,11 +28,8 @@ from gigaqc.passes import owned, persisted, promise
 from gigaqc.settling import hold_back, nothing, refs_to
 from gigaqc.taking import count_users, own_reads
 
-Halo = tuple[int, int, int, int]
-"""Pixels beyond the core of a block at its top, bottom, left and right."""
 
-
-class Channels(Enum):
+class ChannelTasks(Enum):
     """Which channels a block holds, and what becomes of them."""
 
     APART = auto()
@@ -49,7 +46,7 @@ def map_image(
     *arguments: Any,
     name: str,
     depth: int = 0,
-    channels: Channels = Channels.APART,
+    channels: ChannelTasks = ChannelTasks.APART,
     dtype: np.dtype | None = None,
     on_device: bool = False,
 ) -> xr.DataArray:
@@ -59,7 +56,7 @@ def map_image(
     pixels more at each side, `halo` says how many (fewer only where the image ends), and `channels`
     the slice of channels that it holds. It returns the core, (c, ..., y, x). Unless channels are
     apart, `block` is a list of channels, which are not copied into one array; with
-    `Channels.MERGED` the core is (..., y, x).
+    `ChannelTasks.MERGED` the core is (..., y, x).
 
     Chunks, coordinates and attributes are the image's, `dtype` by default what `result_dtype` says.
     `arguments` are values or what other graphs give; with the latter no chunk is read before they
@@ -80,17 +77,17 @@ def map_image(
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = refs_to(arguments, name, nodes)
-    layout = _Layout.of(image, depth, table, nodes, on_device)
-    if channels is Channels.APART:
+    layout = _BlockLayout.of(image, depth, table, nodes, on_device)
+    if channels is ChannelTasks.APART:
         for index in np.ndindex(*table.shape):
             block, near = layout.block(index)
             nodes[name, *index] = Task((name, *index), mapped, function, block, *near, *refs)
         return image_of(image, name, nodes, after, dtype, on_device)
-    whole = f"{name}-whole" if channels is Channels.TOGETHER else name
+    whole = f"{name}-whole" if channels is ChannelTasks.TOGETHER else name
     for index in layout.planes():
         block, near = layout.block_of_all(index)
         nodes[whole, *index] = Task((whole, *index), mapped, function, block, *near, *refs)
-    if channels is Channels.MERGED:
+    if channels is ChannelTasks.MERGED:
         return image_of(image.isel(c=0, drop=True), name, nodes, after, dtype, on_device)
     parts = [slice(a, b) for a, b in itertools.pairwise(layout.starts)]
     for index in layout.planes():
@@ -111,7 +108,7 @@ def reduce_image(
     """What the blocks of an image and their halos give, merged in a fixed order (lazy).
 
     ``function(block, halo, channels, *arguments)`` gets what it gets in `map_image` with
-    `Channels.TOGETHER`, with `on_device` also where blocks are, and returns something with
+    `ChannelTasks.TOGETHER`, with `on_device` also where blocks are, and returns something with
     ``merge``.
     """
     after = tuple(a for a in arguments if isinstance(a, Delayed))
@@ -120,7 +117,7 @@ def reduce_image(
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = refs_to(arguments, name, nodes)
-    layout = _Layout.of(image, depth, table, nodes, on_device)
+    layout = _BlockLayout.of(image, depth, table, nodes, on_device)
     sums: list[Key] = []
     sums_name = f"{name}-sum"
     for index in itertools.chain(*layout.strips()):
@@ -161,7 +158,7 @@ def observe_blocks(
     source.expected_around(table)
     nodes: dict[Key, GraphNode] = dict(source)
     refs = refs_to(arguments, name, nodes, once=True)
-    layout = _Layout.of(image, depth, table, nodes)
+    layout = _BlockLayout.of(image, depth, table, nodes)
     keys = np.empty([n for i, n in enumerate(table.shape) if i != layout.c], dtype=object)
     chain: list[Key] = []
     for index in itertools.chain(*layout.strips()):
@@ -208,7 +205,7 @@ def result_dtype(dtype: np.dtype) -> np.dtype:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _BlockLayout:
     """Which chunks a block of the result needs."""
 
     c: int
@@ -228,7 +225,7 @@ class _Layout:
         table: np.ndarray,
         nodes: dict[Key, GraphNode],
         on_device: bool = False,
-    ) -> _Layout:
+    ) -> _BlockLayout:
         """That of an image whose blocks reach `depth` pixels into their neighbours.
 
         `table` holds the keys of the chunks, and `nodes` makes them; reads of strips are added.

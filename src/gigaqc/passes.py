@@ -42,8 +42,8 @@ from gigaqc.settling import refs_to, when_done
 from gigaqc.taking import (
     PLACES,
     Group,
+    GroupReading,
     Pieces,
-    Reading,
     add_needed,
     count_users,
     keys_of,
@@ -130,7 +130,7 @@ class Pass:
         ):
             packed = Packed((own, own_mask, inside))
             stays = self.on_device and not self.guard
-            reading = Reading(self.observe, group.place, outside, self.guard, stays, packed)
+            reading = GroupReading(self.observe, group.place, outside, self.guard, stays, packed)
             refs = (TaskRef(name) for name in outside)
             nodes[key] = Task(key, observe_group, reading, len(arguments), *arguments, *refs)
         add_needed(nodes, source.nodes)

@@ -33,11 +33,11 @@ _SLAB = 1 << 16  # pixels that are counted at once: their float64 copies stay in
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _PairCounts:
     counts: np.ndarray
 
-    def merge(self, other: _Counts) -> _Counts:
-        return _Counts(self.counts + other.counts)
+    def merge(self, other: _PairCounts) -> _PairCounts:
+        return _PairCounts(self.counts + other.counts)
 
 
 @dataclass(frozen=True)
@@ -227,25 +227,25 @@ def _promised(*arguments: Any) -> tuple[Delayed, ...]:
     return tuple(a for a in arguments if isinstance(a, Delayed))
 
 
-def _counts_of(counted: _Counts) -> np.ndarray:
+def _counts_of(counted: _PairCounts) -> np.ndarray:
     return counted.counts
 
 
 def _count(
     channels: Iterable[np.ndarray], masks: Channels | None, place: Place, edges: np.ndarray
-) -> _Counts:
+) -> _PairCounts:
     """Histogram of each channel of a block."""
     counts = np.zeros((len(edges), len(edges[0]) - 1), "i8")
     for c, (channel, own) in enumerate(zip(channels, edges, strict=True)):
-        bins = _Bins(own)
+        bins = _EvenBins(own)
         if bins.undefined:
             continue
         counts[c] = _counts_between(channel, None if masks is None else masks[c], bins)
-    return _Counts(counts)
+    return _PairCounts(counts)
 
 
 @twin(lambda channel, within, bins: vectors.histogram(vectors.finite(channel, within), bins.edges))
-def _counts_between(channel: np.ndarray, within: np.ndarray | None, bins: _Bins) -> np.ndarray:
+def _counts_between(channel: np.ndarray, within: np.ndarray | None, bins: _EvenBins) -> np.ndarray:
     counts = np.zeros(bins.n, "i8")
     for (values,) in _finite_slabs(channel, within=within):
         (held,) = _only(bins.hold(values), values)
@@ -256,17 +256,19 @@ def _counts_between(channel: np.ndarray, within: np.ndarray | None, bins: _Bins)
 def _count_pairs(
     channels: Iterable[np.ndarray], masks: Channels | None, place: Place, edges_x: np.ndarray,
     edges_y: np.ndarray,
-) -> _Counts:  # fmt: skip
+) -> _PairCounts:  # fmt: skip
     """Joint histogram of the two channels of a block."""
-    bins_x, bins_y = _Bins(edges_x), _Bins(edges_y)
+    bins_x, bins_y = _EvenBins(edges_x), _EvenBins(edges_y)
     first, second = channels
     if bins_x.undefined or bins_y.undefined:
-        return _Counts(np.zeros((bins_x.n, bins_y.n), "i8"))
-    return _Counts(_pair_counts(first, second, bins_x, bins_y).astype("i8"))
+        return _PairCounts(np.zeros((bins_x.n, bins_y.n), "i8"))
+    return _PairCounts(_pair_counts(first, second, bins_x, bins_y).astype("i8"))
 
 
 @twin(lambda x, y, bins_x, bins_y: vectors.pair_counts(x, y, bins_x.edges, bins_y.edges))
-def _pair_counts(first: np.ndarray, second: np.ndarray, bins_x: _Bins, bins_y: _Bins) -> np.ndarray:
+def _pair_counts(
+    first: np.ndarray, second: np.ndarray, bins_x: _EvenBins, bins_y: _EvenBins
+) -> np.ndarray:
     counts = np.zeros(bins_x.n * bins_y.n, "i8")
     for x, y in _finite_slabs(first, second):
         x, y = _only(bins_x.hold(x) & bins_y.hold(y), x, y)
@@ -331,7 +333,7 @@ def _only(where: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
     return values if where.all() else tuple(v[where] for v in values)
 
 
-class _Bins:
+class _EvenBins:
     """Ascending edges; each bin holds its lower edge, and the last its upper one too."""
 
     def __init__(self, edges: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
 from gigaqc.taking import Group
 from gigaqc.typing import ImageLike, LabelsLike
 
-Metric = Literal[
+PlannedMetric = Literal[
     "assess", "scan", "object_table", "gaussian_blur", "pixel_clustering_preprocess", "tsnr_map",
     "gain_map",
 ]  # fmt: skip
@@ -96,7 +96,7 @@ def explain(
     *,
     tissue: bool = True,
     labels: LabelsLike | None = None,
-    metric: Metric = "assess",
+    metric: PlannedMetric = "assess",
     memory: int | str | None = None,
     dims: str | Sequence[str] | None = None,
     n_objects: int | None = None,
@@ -143,8 +143,10 @@ def explain(
     -----
     Threads and memory are those of the current dask ``Client``, else of this process.
     """
-    if metric not in get_args(Metric):
-        raise ParameterError(f"metric: got {metric!r}; pass one of {', '.join(get_args(Metric))}.")
+    if metric not in get_args(PlannedMetric):
+        raise ParameterError(
+            f"metric: got {metric!r}; pass one of {', '.join(get_args(PlannedMetric))}."
+        )
     labelled = as_image(image, dims=dims)
     if metric in ("gain_map", "tsnr_map"):
         if "t" not in labelled.dims:

@@ -39,7 +39,7 @@ def _reads(key: Any) -> bool:
     return isinstance(key, tuple) and str(key[0]).endswith("-observe")
 
 
-class _Steps(Callback):
+class _TaskCounter(Callback):
     """Moves a meter by tasks, of as many computations as there come to be."""
 
     def __init__(self, meter: Meter) -> None:
@@ -70,7 +70,7 @@ def tasks_shown(label: str, *, show: bool) -> Iterator[None]:
     if not show:
         yield
         return
-    with metered(label) as meter, _Steps(meter):
+    with metered(label) as meter, _TaskCounter(meter):
         yield
 
 

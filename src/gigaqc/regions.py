@@ -112,7 +112,7 @@ def region(
     if isinstance(where, (str, os.PathLike)):
         where = as_mask(where, labelled, "where")
     axes = {d: Axis.of(labelled, d) for d in ("y", "x")}
-    chosen = _Where.of(where, labelled, axes)
+    chosen = _Selection.of(where, labelled, axes)
     cut = chosen.cut(_with_places(labelled, axes))
     if chosen.shape is not None:
         within = as_mask(chosen.shape, labelled) if chosen.is_mask else None
@@ -141,7 +141,7 @@ def _masked(cut: xr.DataArray, inside: xr.DataArray, outside: float | None) -> x
 
 
 @dataclass(frozen=True)
-class _Where:
+class _Selection:
     """A rectangle of pixels, and within it polygons or a mask of the whole image."""
 
     y: slice
@@ -150,7 +150,7 @@ class _Where:
     is_mask: bool = False
 
     @classmethod
-    def of(cls, where: Any, image: xr.DataArray, axes: Mapping[str, Axis]) -> _Where:
+    def of(cls, where: Any, image: xr.DataArray, axes: Mapping[str, Axis]) -> _Selection:
         """What a caller means by `where`."""
         if is_polygons(where):
             found = cls._bounding(geometries_of(where, image, "where"), axes)
@@ -173,11 +173,11 @@ class _Where:
         return found
 
     @classmethod
-    def _of_slices(cls, pair: Sequence[Any], axes: Mapping[str, Axis]) -> _Where:
+    def _of_slices(cls, pair: Sequence[Any], axes: Mapping[str, Axis]) -> _Selection:
         return cls(_checked(pair[0], axes["y"]), _checked(pair[1], axes["x"]))
 
     @classmethod
-    def _of_bounds(cls, bounds: Any, axes: Mapping[str, Axis]) -> _Where:
+    def _of_bounds(cls, bounds: Any, axes: Mapping[str, Axis]) -> _Selection:
         try:
             left, top, right, bottom = (float(v) for v in bounds)
         except (TypeError, ValueError):
@@ -189,7 +189,7 @@ class _Where:
         return cls(axes["y"].between(top, bottom), axes["x"].between(left, right))
 
     @classmethod
-    def _bounding(cls, polygons: np.ndarray, axes: Mapping[str, Axis]) -> _Where:
+    def _bounding(cls, polygons: np.ndarray, axes: Mapping[str, Axis]) -> _Selection:
         import shapely
 
         if not len(polygons):
@@ -199,7 +199,7 @@ class _Where:
         return cls(rows, columns, polygons.tolist())
 
     @classmethod
-    def _of_mask(cls, mask: xr.DataArray, given: Any) -> _Where:
+    def _of_mask(cls, mask: xr.DataArray, given: Any) -> _Selection:
         """The smallest rectangle where the mask is in memory; a lazy one is not computed."""
         values = _in_memory(given)
         if values is None:
@@ -267,7 +267,7 @@ def _whole_tiles(where: Any, sizes: Mapping[str, int], tile: int) -> np.ndarray:
     frame = xr.DataArray(
         blank, dims=("y", "x")
     )  # polygons need to know the pixels, not their values
-    chosen = _Where.of(where, frame, axes)
+    chosen = _Selection.of(where, frame, axes)
     edges = {d: np.minimum(np.arange(count_tiles(a.size, tile) + 1) * tile, a.size)
              for d, a in axes.items()}  # fmt: skip
     spans = {"y": chosen.y, "x": chosen.x}

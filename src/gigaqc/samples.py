@@ -25,7 +25,7 @@ _TAKEN = ("index", "summary", "channels", "cohort")  # files of a cohort
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleSource:
     """One source, the name of its results, and their folder."""
 
     source: str
@@ -49,7 +49,9 @@ class Sample:
                 path.unlink()
 
 
-def plan_samples(sources: Sequence[str], out: Path, *, element: str | None = None) -> list[Sample]:
+def plan_samples(
+    sources: Sequence[str], out: Path, *, element: str | None = None
+) -> list[SampleSource]:
     """Give each source a file name of its own in a folder.
 
     Parameters
@@ -61,7 +63,7 @@ def plan_samples(sources: Sequence[str], out: Path, *, element: str | None = Non
     element
         Which image of each source, when they hold several.
     """
-    samples: list[Sample] = []
+    samples: list[SampleSource] = []
     taken: set[str] = set()
     for source in sources:
         stem = safe_name(source, element)
@@ -70,7 +72,7 @@ def plan_samples(sources: Sequence[str], out: Path, *, element: str | None = Non
         while name.casefold() in taken:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name.casefold())
-        samples.append(Sample(source, name, out))
+        samples.append(SampleSource(source, name, out))
     return samples
 
 

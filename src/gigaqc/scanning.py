@@ -267,7 +267,7 @@ class _Scan:
                 "scan", self.image, self.mask, *self._functions(), guard=self.guard, on_device=True
             )
         else:
-            wanted = objects.Request.of(labels, self.image)
+            wanted = objects.ObjectRequest.of(labels, self.image)
             first = Pass(
                 "scan", self.image, _beside(labels, self.mask, self.image),
                 _ObserveBoth(self.guard), (request, wanted), _join_both, guard=self.guard,
@@ -355,7 +355,7 @@ class _ObserveBoth:
         masks: list[np.ndarray],
         place: observing.Place,
         request: Request,
-        wanted: objects.Request,
+        wanted: objects.ObjectRequest,
     ) -> _Both:
         blocks, within = list(channels), None
         if masks[0].dtype.names:
@@ -368,7 +368,7 @@ class _ObserveBoth:
 
 
 def _join_both(
-    first: _Both, second: _Both, axis: int, request: Request, wanted: objects.Request
+    first: _Both, second: _Both, axis: int, request: Request, wanted: objects.ObjectRequest
 ) -> _Both:
     partial = observing.join_readable(first.partial, second.partial, axis, request)
     return _Both(partial, first.objects.merge(second.objects))

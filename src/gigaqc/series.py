@@ -28,7 +28,7 @@ from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import check_room, in_words
 from gigaqc.naming import named
 from gigaqc.passes import owned, persisted
-from gigaqc.taking import Source, add_needed, count_users, own_reads
+from gigaqc.taking import GroupSource, add_needed, count_users, own_reads
 
 FRAMES = 32  # that a task reads at least: its states are as large as about 20 frames of uint16
 BATCH_VALUES = 1 << 25  # of short chunks put together, so that states are gone through less often
@@ -104,7 +104,7 @@ def states_in_time(image: xr.DataArray, empty: Callable, *arguments: Any, name: 
     runs, times = plan_places(image)
     # Frames are added run by run: another plan rounds otherwise.
     name = named(name, image, empty, arguments, runs, times)
-    reads = Reads(image, name)
+    reads = FramesReads(image, name)
     pieces = {
         (k, *index): (
             chunk_range(time),
@@ -160,7 +160,7 @@ def without_time(image: xr.DataArray, chunks: tuple[tuple[int, ...], ...]) -> xr
 
 
 @dataclass(frozen=True)
-class Reading:
+class FramesReading:
     """Chunks in time that a task reads, of one or more places.
 
     A class, so that dask does not look inside.
@@ -171,13 +171,13 @@ class Reading:
     inside: Mapping[Key, GraphNode]
     outside: tuple[Key, ...]
 
-    def source(self, given: Sequence[Any]) -> Source:
+    def source(self, given: Sequence[Any]) -> GroupSource:
         """From which the chunks are taken; `given` are those that other tasks read."""
         values = dict(zip(self.outside, given, strict=True))
-        return Source(self.inside, values, itertools.chain.from_iterable(self.places))
+        return GroupSource(self.inside, values, itertools.chain.from_iterable(self.places))
 
 
-class Reads:
+class FramesReads:
     """Makes the readings of one graph; a piece is chunks in time, then in the other dims."""
 
     def __init__(self, image: xr.DataArray, name: str) -> None:
@@ -193,12 +193,12 @@ class Reads:
         times, *others = piece
         return [[self._table[t, *at] for t in times] for at in itertools.product(*others)]
 
-    def reading(self, piece: tuple[range, ...]) -> Reading:
+    def reading(self, piece: tuple[range, ...]) -> FramesReading:
         """Of one of them: chunks in time and in the other dims."""
         places = self._keys(piece)
         wanted = [key for keys in places for key in keys]
         inside, outside = own_reads(wanted, self._source, self._users)
-        return Reading(places, tuple(map(len, piece[1:])), inside, outside)
+        return FramesReading(places, tuple(map(len, piece[1:])), inside, outside)
 
     def add_needed(self, nodes: dict[Key, GraphNode]) -> None:
         """Add what is read by tasks of its own, because several need it."""
@@ -248,7 +248,7 @@ class PlaneStates:
         return np.block(blocks.reshape(self.shape).tolist())
 
 
-def _read(adding: _Adding, reading: Reading, *given: Any) -> PlaceStates:
+def _read(adding: _Adding, reading: FramesReading, *given: Any) -> PlaceStates:
     """What a task does: read, add up, drop, chunk after chunk."""
     source = reading.source(given)
     states, shapes = [], []
@@ -264,7 +264,9 @@ def _read(adding: _Adding, reading: Reading, *given: Any) -> PlaceStates:
     return PlaceStates(tuple(states), tuple(shapes), reading.shape)
 
 
-def _batches(source: Source, keys: Sequence[Key], lengths: Sequence[int]) -> Iterator[np.ndarray]:
+def _batches(
+    source: GroupSource, keys: Sequence[Key], lengths: Sequence[int]
+) -> Iterator[np.ndarray]:
     """Consecutive frames; those of short chunks put together, each read when it is its turn.
 
     In one buffer, which the next batch overwrites: fetching new memory takes longer than copying.

@@ -36,9 +36,9 @@ from gigaqc.machine import (
 from gigaqc.naming import named
 from gigaqc.scratch import Bands, Scratch, read_rows
 from gigaqc.series import (
+    FramesReading,
+    FramesReads,
     PlaceStates,
-    Reading,
-    Reads,
     TimeStates,
     chunk_range,
 )
@@ -224,7 +224,7 @@ def _by_pixel(block: Any) -> Any:
 
 
 def _blocks(
-    reading: Reading, given: Sequence[Any], frames: int, rows: slice | None = None
+    reading: FramesReading, given: Sequence[Any], frames: int, rows: slice | None = None
 ) -> list[Any]:
     """The frames of each place, read one after the other; of all rows or of some."""
     source = reading.source(given)
@@ -257,7 +257,7 @@ def _direct(
     keys: Any,
 ) -> None:
     """Each block reads its chunks."""
-    reads = Reads(image, name)
+    reads = FramesReads(image, name)
     pieces = {
         index: (
             chunk_range(plan.times[0]),
@@ -274,12 +274,12 @@ def _direct(
     reads.add_needed(nodes)
 
 
-def _of_chunks(work: _Work, reading: Reading, *given: Any) -> PlaceStates:
+def _of_chunks(work: _Work, reading: FramesReading, *given: Any) -> PlaceStates:
     return work.states(_blocks(reading, given, work.frames), reading.shape)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _SlabPlace:
     """One chunk of the dims beside t, its slabs, and which blocks lie in it."""
 
     index: tuple[int, ...]
@@ -295,7 +295,7 @@ class _Place:
         return (chunk_range(time), *(range(k, k + 1) for k in self.index))
 
 
-def _places(plan: SlabPlan) -> list[_Place]:
+def _places(plan: SlabPlan) -> list[_SlabPlace]:
     y = list(plan.runs).index("y")
     slabs: dict[int, list[tuple[Slab, int]]] = {}
     first = 0
@@ -303,7 +303,7 @@ def _places(plan: SlabPlan) -> list[_Place]:
         slabs.setdefault(slab.chunk, []).append((slab, first))
         first += len(slab.bands)
     shape = tuple(map(len, plan.runs.values()))
-    return [_Place(index, y, tuple(slabs[index[y]])) for index in np.ndindex(shape)]
+    return [_SlabPlace(index, y, tuple(slabs[index[y]])) for index in np.ndindex(shape)]
 
 
 def _in_slabs(
@@ -318,7 +318,7 @@ def _in_slabs(
     places = _places(plan)
     waits: list[Key] = []
     for number in range(plan.reads):
-        reads = Reads(image, f"{name}-slab-{number}")
+        reads = FramesReads(image, f"{name}-slab-{number}")
         slabs = [(place, *place.slabs[number]) for place in places if number < len(place.slabs)]
         reads.count([place.piece(time) for place, _, _ in slabs for time in plan.times])
         for place, slab, first in slabs:
@@ -342,7 +342,7 @@ def _in_slabs(
         reads.add_needed(nodes)
 
 
-def _rows(reading: Reading, frames: int, rows: slice, *given: Any) -> Any:
+def _rows(reading: FramesReading, frames: int, rows: slice, *given: Any) -> Any:
     """Rows of consecutive frames, copied, so that the chunks are not held for their sake."""
     return _blocks(reading, given, frames, rows)[0]
 
@@ -362,7 +362,7 @@ def _by_store(
     keys: Any,
 ) -> None:
     """Place after place: its frames are laid down, then read band by band, then removed."""
-    reads = Reads(image, name)
+    reads = FramesReads(image, name)
     places = _places(plan)
     reads.count([place.piece(time) for place in places for time in plan.times])
     waits: list[Key] = []
@@ -413,7 +413,7 @@ def _opened(
 
 
 def _laid_down(
-    reading: Reading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
+    reading: FramesReading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
 ) -> Bands:
     """Write consecutive frames of a place, and say where.
 

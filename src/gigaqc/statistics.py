@@ -229,7 +229,7 @@ def state_files(statistics: Statistics, attributes: Mapping[str, str]) -> dict[s
     import zarr
 
     _classes(all_kinds())  # refuses classes that `load` could not tell apart
-    arrays = _Arrays()
+    arrays = _Content()
     tree = _pack(_kept(statistics), arrays)
     content = b"".join(arrays.parts)
     held: dict[str, Any] = {}
@@ -268,7 +268,7 @@ def _kept(statistics: Statistics) -> Statistics:
     return replace(statistics, meta=meta, state=statistics.state.kept())
 
 
-class _Arrays:
+class _Content:
     """Arrays one after another as bytes; one zarr array of them all takes a tenth of the files."""
 
     def __init__(self) -> None:
@@ -283,7 +283,7 @@ class _Arrays:
         return {"at": at, "shape": array.shape, "dtype": array.dtype.str}
 
 
-def _pack(value: Any, arrays: _Arrays) -> Any:
+def _pack(value: Any, arrays: _Content) -> Any:
     """A tree of plain values; arrays are put aside and named by position."""
     if is_dataclass(value):
         held = {f.name: getattr(value, f.name) for f in fields(value)}

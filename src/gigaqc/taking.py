@@ -117,7 +117,7 @@ def add_needed(nodes: dict[Key, GraphNode], source: Mapping[Key, GraphNode]) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GroupReading:
     """What a task reads and observes; a class, so that dask does not look inside.
 
     `packed` holds the keys of the pixels' chunks, those of the mask's, and the source tasks.
@@ -143,7 +143,7 @@ class Reading:
         return self.unpacked()[2]
 
 
-class Source:
+class GroupSource:
     """Chunks that a task reads itself: made when asked for, dropped after their last use.
 
     `inside` are its own source tasks, `values` what other tasks read, and `wanted` all keys that
@@ -166,10 +166,10 @@ class Source:
         return self._values[key] if self._uses[key] else self._values.pop(key)
 
 
-class _GroupSource(Source):
+class _GroupSource(GroupSource):
     """Chunks of a group."""
 
-    def __init__(self, reading: Reading, given: Iterable[Any]) -> None:
+    def __init__(self, reading: GroupReading, given: Iterable[Any]) -> None:
         self.pixels, self.mask, inside = reading.unpacked()
         values = dict(zip(reading.outside, given, strict=True))
         super().__init__(inside, values, keys_of(self.pixels, self.mask))
@@ -200,7 +200,7 @@ class _GroupSource(Source):
         return (np.ma if some_masked else np).concatenate(parts, axis=axes[0])
 
 
-def observe_group(reading: Reading, n: int, *values: Any) -> Any:
+def observe_group(reading: GroupReading, n: int, *values: Any) -> Any:
     """What a task does: put its chunks together and observe them.
 
     Of `values` the first `n` are arguments, the others what was read elsewhere.

@@ -173,7 +173,7 @@ def _build(
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class _TissuePieces:
     """Valid pixels of a rectangle, and the pieces of tissue in each of its planes.
 
     With a blur the pieces are of what is decided: all but `REACH` pixels at sides with neighbours.
@@ -183,19 +183,21 @@ class _Pieces:
     planes: tuple[BlockComponents, ...]
     edges: Edges
 
-    def merge(self, other: _Pieces) -> _Pieces:
+    def merge(self, other: _TissuePieces) -> _TissuePieces:
         """Of other planes too."""
-        return _Pieces(self.valid + other.valid, self.planes + other.planes, self.edges)
+        return _TissuePieces(self.valid + other.valid, self.planes + other.planes, self.edges)
 
 
-def _join(first: _Pieces, second: _Pieces, axis: int, threshold: float) -> _Pieces:
+def _join(
+    first: _TissuePieces, second: _TissuePieces, axis: int, threshold: float
+) -> _TissuePieces:
     """Of two rectangles, of which the second lies to the right (axis -1) or below (axis -2)."""
     parts = [first.planes, second.planes]
     if first.edges.values is not None:
         parts.insert(1, _between(first.edges, second.edges, axis, threshold))
     planes = tuple(components.merge_line(line, axis + 2) for line in zip(*parts, strict=True))
     edges = first.edges.joined(second.edges, axis)
-    return _Pieces(first.valid + second.valid, planes, edges)
+    return _TissuePieces(first.valid + second.valid, planes, edges)
 
 
 def _between(
@@ -230,7 +232,7 @@ def _decided(place: Place, height: int, width: int) -> _Rectangle:
     )  # fmt: skip
 
 
-def _areas(pieces: _Pieces) -> TissueMask:
+def _areas(pieces: _TissuePieces) -> TissueMask:
     total = TissueMask(pieces.valid, 0, 0, 0, 0)
     for plane in map(components.finish, pieces.planes):
         total = total.merge(
@@ -259,7 +261,7 @@ def _counting(block: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
 
 def _label_above(
     channels: Iterable[np.ndarray], masks: list[np.ndarray] | None, place: Place, threshold: float
-) -> _Pieces:
+) -> _TissuePieces:
     """What a task does for the median: no pixel needs its neighbours."""
     (block,) = channels
     mask = None if masks is None else masks[0]
@@ -271,7 +273,7 @@ def _label_above(
         valid = int(np.count_nonzero(counting))
     positive = to_host(positive)  # pieces are found on the host: a byte a pixel
     edges = Edges(place, (block.shape[-2], block.shape[-1]))
-    return _Pieces(valid, _label(positive, place, min_size=1), edges)
+    return _TissuePieces(valid, _label(positive, place, min_size=1), edges)
 
 
 def _exceeds(block: np.ndarray, threshold: float) -> np.ndarray:
@@ -321,7 +323,7 @@ class _Rectangle:
 
 def _begin_blur(
     channels: Iterable[np.ndarray], masks: list[np.ndarray] | None, place: Place, threshold: float
-) -> _Pieces:
+) -> _TissuePieces:
     """What a task that reads does: all that needs no neighbour."""
     (block,) = channels
     mask = None if masks is None else masks[0]
@@ -345,7 +347,7 @@ def _begin_blur(
         None if mask is None else Strips.cut([mask], place, 2 * REACH),
     )
     valid = block.size if counting is None else int(np.count_nonzero(counting))
-    return _Pieces(valid, _label(positive, place, MIN_SIZE), edges)
+    return _TissuePieces(valid, _label(positive, place, MIN_SIZE), edges)
 
 
 def _blurred_above(

@@ -18,7 +18,7 @@ from dask.typing import Key
 
 from gigaqc.backend import to_host
 from gigaqc.errors import ParameterError, ReadError
-from gigaqc.io.filling import BadChunk, Filling, Side
+from gigaqc.io.filling import BadChunk, Filling, FillSide
 
 OnError = Literal["raise", "mask"]
 """What becomes of a chunk that cannot be read."""
@@ -109,8 +109,8 @@ class _Doubtful:
     high: Any
     chunks: tuple[BadChunk, ...]
 
-    def of(self, side: Side) -> Any:
-        return self.low if side is Side.LOW else self.high
+    def of(self, side: FillSide) -> Any:
+        return self.low if side is FillSide.LOW else self.high
 
 
 def guarded(node: GraphNode) -> GraphNode:
@@ -141,12 +141,12 @@ class _Guarded:
                     filling.add(chunk)
         known = -1
         while known < len(filling.chunks):  # a chunk may fail when the second side is read
-            low = self._side(values, filling, Side.LOW)
+            low = self._side(values, filling, FillSide.LOW)
             known = len(filling.chunks)
-            high = self._side(values, filling, Side.HIGH)
+            high = self._side(values, filling, FillSide.HIGH)
         return _Doubtful(low, high, tuple(filling.chunks)) if filling.chunks else low
 
-    def _side(self, values: Iterable[Any], filling: Filling, side: Side) -> Any:
+    def _side(self, values: Iterable[Any], filling: Filling, side: FillSide) -> Any:
         with filling.of(side):
             return self._made([v.of(side) if isinstance(v, _Doubtful) else v for v in values])
 

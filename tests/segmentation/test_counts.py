@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ChannelError, ImageError, ParameterError
-from gigaqc.segmentation.counts import Areas
+from gigaqc.segmentation.counts import LabelAreas
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def test_reads_and_one_computation() -> None:
 
 
 def test_areas_of_many_blocks_are_added_meanwhile() -> None:
-    part = Areas(((np.array([1, 5]), np.array([2, 3])),))
+    part = LabelAreas(((np.array([1, 5]), np.array([2, 3])),))
     whole = part
     for _ in range(999):
         whole = whole.merge(part)

@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 
-class OnError(enum.Enum):
+class OnErrorOption(enum.Enum):
     """What becomes of a chunk that cannot be read."""
 
     RAISE = "raise"
@@ -43,7 +43,7 @@ class OnError(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Reading:
+class OpeningOptions:
     """How the sources are opened."""
 
     dims: str | None
@@ -69,12 +69,12 @@ class Judging:
     tissue: str | bool | None = None
     rules: str = "robust"
     tile: int = 512
-    on_error: OnError = OnError.RAISE
+    on_error: OnErrorOption = OnErrorOption.RAISE
     labels: str | None = None
     pairs: tuple[tuple[str, str], ...] = ()
     pages: bool = True
 
-    def options(self, reading: Reading) -> Options:
+    def options(self, reading: OpeningOptions) -> Options:
         """With how they are opened, as a batch takes it."""
         from gigaqc.cohort.plan import Options
 
@@ -85,7 +85,7 @@ class Judging:
         )  # fmt: skip
 
 
-Source = Annotated[
+SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A file, a folder, a zarr store or a URL.")
 ]
 Sources = Annotated[
@@ -96,11 +96,11 @@ Sources = Annotated[
         "(CSV: sample, path, and perhaps labels, tissue, batch, element, order).",
     ),
 ]
-Dims = Annotated[
+DimsOption = Annotated[
     str | None,
     typer.Option(metavar="AXES", help="The axes as they lie in the file, such as tyx or cyx."),
 ]
-Channels = Annotated[
+ChannelsOption = Annotated[
     str | None,
     typer.Option(metavar="A,B,...|FILE", help="Channel names, or a file with one in each line."),
 ]
@@ -148,8 +148,8 @@ def assess(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
     ],
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     tissue: Annotated[
@@ -190,12 +190,12 @@ def assess(
         bool, typer.Option("--overwrite", help="Do all again; replace what OUT already holds.")
     ] = False,
     on_error: Annotated[
-        OnError,
+        OnErrorOption,
         typer.Option(
             help="What becomes of a chunk that cannot be read: an error, or its pixels are left "
             "out, and the sample is flagged.",
         ),
-    ] = OnError.RAISE,
+    ] = OnErrorOption.RAISE,
     quiet: Quiet = False,
 ) -> None:
     """Judge images: a page, a JSON file and statistics of each into OUT, and tables of all.
@@ -211,7 +211,7 @@ def assess(
     read.
     """
     with reported():
-        reading = Reading(checked_dims(dims), channels, element, level)
+        reading = OpeningOptions(checked_dims(dims), channels, element, level)
         pairs = tuple(map(_pair, expected_pair or ()))
         judging = Judging(
             _tissue(tissue), _checked_rules(rules), tile, on_error, labels, pairs, pages
@@ -236,7 +236,7 @@ def demo(
     image = Path(gq.__file__).parent / "data" / "ht29.ome.tiff"
     with reported():
         end = _run(
-            [str(image)], out, Reading(None, None, None, 0), Judging(tile=_DEMO_TILE),
+            [str(image)], out, OpeningOptions(None, None, None, 0), Judging(tile=_DEMO_TILE),
             overwrite=True, quiet=quiet,
         )  # fmt: skip
     if end > Exit.FAILED:
@@ -245,15 +245,15 @@ def demo(
 
 @app.command(short_help="Say what a source holds and what a run reads.")
 def info(
-    source: Source,
-    dims: Dims = None,
-    channels: Channels = None,
+    source: SourceArgument,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
 ) -> None:
     """Say what a source holds and what judging it would read; no pixel is read for that."""
     with reported():
-        reading = Reading(checked_dims(dims), channels, element, level)
+        reading = OpeningOptions(checked_dims(dims), channels, element, level)
         names = gq.list_images(source)
         try:
             image = reading.open(source)
@@ -269,7 +269,7 @@ def info(
 def _run(
     sources: list[str],
     out: Path,
-    reading: Reading,
+    reading: OpeningOptions,
     judging: Judging,
     *,
     overwrite: bool,

@@ -11,8 +11,8 @@ import typer
 
 import gigaqc as gq
 from gigaqc.cli.assess import (
-    Channels,
-    Dims,
+    ChannelsOption,
+    DimsOption,
     Element,
     Level,
     Memory,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Correction(enum.StrEnum):
+class CorrectionOption(enum.StrEnum):
     """What the noise of the background is multiplied by."""
 
     RICIAN = "rician"
@@ -88,11 +88,11 @@ def isnr(
         ),
     ] = None,
     correction: Annotated[
-        Correction,
+        CorrectionOption,
         typer.Option(help="rician for magnitude images (MRI), none where noise is Gaussian."),
-    ] = Correction.RICIAN,
-    dims: Dims = None,
-    channels: Channels = None,
+    ] = CorrectionOption.RICIAN,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     form: MapFormat = None,
@@ -116,7 +116,7 @@ def isnr(
         image = task.open(dims, channels, level)
         options: dict[str, Any] = {
             "n_clusters": n_clusters,
-            "correction": None if correction is Correction.NONE else str(correction),
+            "correction": None if correction is CorrectionOption.NONE else str(correction),
             "noise_mask": noise_mask,
         }
         with computing(workers, memory, scheduler), _bar("isnr", quiet=quiet):
@@ -150,8 +150,8 @@ def tsnr(
         str | None,
         typer.Option(metavar="FILE", help="Image that is above 0 where to measure."),
     ] = None,
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     form: MapFormat = None,
@@ -212,8 +212,8 @@ def gain(
             "frames are stored one by one and do not fit in memory.",
         ),
     ] = None,
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     form: MapFormat = None,

@@ -13,13 +13,13 @@ import typer
 
 import gigaqc as gq
 from gigaqc.cli.assess import (
-    Channels,
-    Dims,
+    ChannelsOption,
+    DimsOption,
     Element,
     Level,
     Memory,
+    OpeningOptions,
     Quiet,
-    Reading,
     Scheduler,
     Sources,
     Workers,
@@ -46,7 +46,7 @@ class Pool(enum.StrEnum):
     EXACT = "exact"
 
 
-class Method(enum.StrEnum):
+class ClusterOption(enum.StrEnum):
     """How pixels are clustered."""
 
     GMM = "gmm"
@@ -79,8 +79,8 @@ def preprocess(
         Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
     ] = None,
     output_layer: OutputLayer = None,
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     take: Take = None,
@@ -131,7 +131,7 @@ def preprocess(
             say(f"{sources[0]}: wrote images/{output_layer}", quiet)
             return
         targets = _targets(sources, out, element, overwrite)
-        reading = Reading(checked_dims(dims), channels, element, level)
+        reading = OpeningOptions(checked_dims(dims), channels, element, level)
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), bar("preprocess", quiet=quiet):
             results = gq.pixel_clustering_preprocess(images, **settings)
@@ -148,14 +148,14 @@ def cluster(
         Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
     ] = None,
     output_layer: OutputLayer = None,
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     take: Take = None,
     method: Annotated[
-        Method, typer.Option(help="Gaussian mixture, k-means, or self-organising map.")
-    ] = Method.GMM,
+        ClusterOption, typer.Option(help="Gaussian mixture, k-means, or self-organising map.")
+    ] = ClusterOption.GMM,
     positive: Annotated[
         bool, typer.Option("--positive", help="Only pixels above 0 in all channels.")
     ] = False,
@@ -190,7 +190,7 @@ def cluster(
         folder = targets[0].parent
         beside = [folder / name for name in ("profile.csv", "model.npz", "clusters.png")]
         refuse(beside, overwrite)
-        reading = Reading(checked_dims(dims), channels, element, level)
+        reading = OpeningOptions(checked_dims(dims), channels, element, level)
         images = [reading.open(source) for source in sources]
         with computing(workers, memory, scheduler), bar("cluster", quiet=quiet):
             found = gq.cluster_pixels(images, n_clusters, **settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gigaqc.cli.assess import Reading, checked_dims
+from gigaqc.cli.assess import OpeningOptions, checked_dims
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.samples import make_writable, safe_name
 
@@ -93,7 +93,7 @@ class Task:
 
     def open(self, dims: str | None, channels: str | None, level: int) -> xr.DataArray:
         """The image, lazily."""
-        return Reading(checked_dims(dims), channels, self.element, level).open(self.source)
+        return OpeningOptions(checked_dims(dims), channels, self.element, level).open(self.source)
 
     def open_series(self, dims: str | None, channels: str | None, level: int) -> xr.DataArray:
         """The series, lazily: of several TIFFs each is a frame unless `dims` says otherwise."""

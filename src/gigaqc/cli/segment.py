@@ -13,13 +13,13 @@ import typer
 
 import gigaqc as gq
 from gigaqc.cli.assess import (
-    Channels,
-    Dims,
+    ChannelsOption,
+    DimsOption,
     Element,
     Level,
     Memory,
+    OpeningOptions,
     Quiet,
-    Reading,
     Scheduler,
     Sources,
     Workers,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Method(enum.StrEnum):
+class SegmentOption(enum.StrEnum):
     """How nuclei are found."""
 
     WATERSHED = "watershed"
@@ -73,8 +73,8 @@ def segment(
         typer.Option(metavar="NAME", help="The channel that shows nuclei; by default by its name."),
     ] = None,
     method: Annotated[
-        Method, typer.Option(help="stardist and cellpose have to be installed.")
-    ] = Method.WATERSHED,
+        SegmentOption, typer.Option(help="stardist and cellpose have to be installed.")
+    ] = SegmentOption.WATERSHED,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="Weights of stardist or cellpose."),
@@ -95,8 +95,8 @@ def segment(
         TableFormat,
         typer.Option(help="parquet is written in parts, for more objects than memory holds."),
     ] = TableFormat.CSV,
-    dims: Dims = None,
-    channels: Channels = None,
+    dims: DimsOption = None,
+    channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
     workers: Workers = None,
@@ -121,7 +121,7 @@ def segment(
     with reported():
         options = _options(method, model, diameter, threshold, tile, overlap)
         if output_layer is None:
-            reading = Reading(checked_dims(dims), channels, element, level)
+            reading = OpeningOptions(checked_dims(dims), channels, element, level)
             jobs = _jobs(sources, out, element, table, overwrite)
         else:
             refuse_reading(dims, channels, level)
@@ -151,7 +151,7 @@ def segment(
 
 
 def _options(
-    method: Method,
+    method: SegmentOption,
     model: str | None,
     diameter: float | None,
     threshold: str | None,

@@ -85,13 +85,13 @@ def _show(verdict: gq.Assessment) -> None:
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class _VerdictLine:
     name: str
     status: str
     why: str
 
 
-def _verdicts(flags: Any) -> list[_Verdict]:
+def _verdicts(flags: Any) -> list[_VerdictLine]:
     """One row for each thing that was judged, with the metrics behind its worst status."""
     severity = ("PASS", "WARN", "FAIL")
     rows = []
@@ -102,7 +102,7 @@ def _verdicts(flags: Any) -> list[_Verdict]:
             f"{r.metric} {_number(r.value)} (limit {_number(r.limit)})"
             for r in reasons.itertuples()
         )
-        rows.append(_Verdict(str(judged["name"].iloc[0]), status, why))
+        rows.append(_VerdictLine(str(judged["name"].iloc[0]), status, why))
     return rows
 
 

@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 
 from gigaqc.backend import beside, namespace_of
+from gigaqc.grid import Halo
 from gigaqc.kernels import classify, vectors
 from gigaqc.kernels.dispatch import of_place, twin
 from gigaqc.kernels.sampling import drawn_positions, gathered
-from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place
 
 _SLAB = 1 << 14  # pixels whose float64 copies stay in the cache
 
 
 @dataclass(frozen=True)
-class Sample:
+class PixelSample:
     """Drawn pixels (n, C), and where they lie in the image."""
 
     values: np.ndarray
     at: np.ndarray
 
-    def merge(self, other: Sample) -> Sample:
+    def merge(self, other: PixelSample) -> PixelSample:
         """Both, of other pixels."""
         values = np.concatenate([self.values, other.values])
-        return Sample(values, np.concatenate([self.at, other.at]))
+        return PixelSample(values, np.concatenate([self.at, other.at]))
 
 
-def sorted_values(sample: Sample) -> np.ndarray:
+def sorted_values(sample: PixelSample) -> np.ndarray:
     """Pixels in the order of their places, which no chunking changes."""
     return sample.values[np.argsort(sample.at)]
 
@@ -44,7 +44,7 @@ def observe_sample(
     salt: int,
     sizes: Sequence[int],
     positive: bool,
-) -> Sample:
+) -> PixelSample:
     """Pixels of a block that are drawn, finite in all channels and inside the mask."""
     blocks = list(channels)
     start = (place.t, place.z, place.y, place.x)
@@ -56,7 +56,7 @@ def observe_sample(
     place_in_image = np.zeros(len(values), "i8")
     for size, index, first in zip(sizes, at, start, strict=True):
         place_in_image = place_in_image * size + index + first
-    return Sample(values[keep], place_in_image[keep])
+    return PixelSample(values[keep], place_in_image[keep])
 
 
 def _counts(pixels: Iterable[np.ndarray], positive: bool) -> np.ndarray:
@@ -122,27 +122,27 @@ def labelled(block: Sequence[Any], halo: Halo, channels: slice, rule: Rule) -> A
 
 
 @dataclass(frozen=True)
-class Sums:
+class ClusterSums:
     """Pixels of each label, and the sums of their channels (labels, C)."""
 
     n: np.ndarray
     sums: np.ndarray
 
-    def merge(self, other: Sums) -> Sums:
+    def merge(self, other: ClusterSums) -> ClusterSums:
         """Both, of other pixels."""
-        return Sums(self.n + other.n, self.sums + other.sums)
+        return ClusterSums(self.n + other.n, self.sums + other.sums)
 
 
 def observe_sums(
     channels: Iterable[np.ndarray], masks: Channels | None, place: Place, rule: Rule
-) -> Sums:
+) -> ClusterSums:
     """Of a block: how many pixels each label has, and what they add up to."""
     blocks = [_doubles(block) for block in channels]  # for the labels and for the sums
     size = int(rule.labels.max()) + 1
     labels = rule.apply(blocks).astype("i8")
     for mask in masks or []:
         labels *= mask.reshape(-1)
-    return Sums(*_sums_by_label(labels, blocks, size))
+    return ClusterSums(*_sums_by_label(labels, blocks, size))
 
 
 @twin(vectors.doubles)

@@ -17,7 +17,7 @@ from gigaqc.clusters.blocks import Rule, labelled
 from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
-from gigaqc.mapping import Channels, map_image
+from gigaqc.mapping import ChannelTasks, map_image
 from gigaqc.rechunking import rechunked
 from gigaqc.representation import names
 from gigaqc.typing import ImageLike, MaskLike
@@ -119,7 +119,7 @@ class PixelModel:
         """Labels of an image of the model's channels."""
         rule = self.rule
         labels = map_image(
-            image, labelled, rule, name="clusters", channels=Channels.MERGED,
+            image, labelled, rule, name="clusters", channels=ChannelTasks.MERGED,
             dtype=rule.labels.dtype, on_device=True,
         )  # fmt: skip
         if mask is None:

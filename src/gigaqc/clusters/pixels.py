@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.clusters.blocks import Rule, Sums, observe_sample, observe_sums, sorted_values
+from gigaqc.clusters.blocks import ClusterSums, Rule, observe_sample, observe_sums, sorted_values
 from gigaqc.clusters.model import (
     MOST_MAPPED,
     PixelModel,
@@ -29,7 +29,7 @@ from gigaqc.typing import ChannelLike, ImageLike, MaskLike
 if TYPE_CHECKING:
     import pandas as pd
 
-Method = Literal["gmm", "kmeans", "flowsom"]
+ClusteringMethod = Literal["gmm", "kmeans", "flowsom"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def cluster_pixels(
     images: ImageLike | Sequence[ImageLike],
     n_clusters: int,
     *,
-    method: Method = "gmm",
+    method: ClusteringMethod = "gmm",
     channels: Sequence[ChannelLike] | None = None,
     mask: MaskLike | Sequence[MaskLike | None] | None = None,
     fraction: float = 0.1,
@@ -171,7 +171,7 @@ def cluster_pixels(
         raise ParameterError(
             f"n_clusters: got {n_clusters}; pass a whole number of 1 to {most} for {method!r}."
         )
-    task = _Task.of(images, channels, mask, fraction, seed, max_pixels)
+    task = _LabelTask.of(images, channels, mask, fraction, seed, max_pixels)
     sample = task.sample(int(n_clusters))
     model = train(method, sample, int(n_clusters), task.names, seed, task.positive)
     sums = task.sums(model.rule)
@@ -233,7 +233,7 @@ def choose_n_clusters(
         raise ParameterError(
             f"candidates: got {numbers}; pass whole numbers from 1, such as range(2, 9)."
         )
-    task = _Task.of(images, channels, mask, fraction, seed, max_pixels)
+    task = _LabelTask.of(images, channels, mask, fraction, seed, max_pixels)
     sample = task.sample(max(numbers))
     with threadpool_limits(1):
         if method == "gmm":
@@ -244,7 +244,7 @@ def choose_n_clusters(
 
 
 @dataclass(frozen=True)
-class _Task:
+class _LabelTask:
     """Images of the same channels, and which of their pixels count."""
 
     images: list[xr.DataArray]
@@ -257,7 +257,7 @@ class _Task:
     @classmethod
     def of(
         cls, images: Any, channels: Any, mask: Any, fraction: float, seed: int, max_pixels: int
-    ) -> _Task:
+    ) -> _LabelTask:
         """What the caller gave, checked."""
         several = isinstance(images, (list, tuple))
         given = [as_image(i, argument="images") for i in (images if several else [images])]
@@ -312,7 +312,7 @@ class _Task:
         arguments = (self.fraction, salt, sizes, self.positive)
         return Pass("pixels", image, mask, observe_sample, arguments, on_device=True).build()
 
-    def sums(self, rule: Rule) -> Sums:
+    def sums(self, rule: Rule) -> ClusterSums:
         """Of all pixels of all images, by label."""
         added = [
             Pass("profile", i, m, observe_sums, (rule,), on_device=True).build()

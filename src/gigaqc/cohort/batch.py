@@ -17,8 +17,8 @@ import pandas as pd
 from gigaqc.assessment import Assessment
 from gigaqc.cohort import kept
 from gigaqc.cohort.flight import Flight, Order
-from gigaqc.cohort.judging import Opened, Pairs, judge, judge_again
-from gigaqc.cohort.kept import Found, Wanted
+from gigaqc.cohort.judging import ExpectedPairs, Opened, judge, judge_again
+from gigaqc.cohort.kept import Completeness, Wanted
 from gigaqc.cohort.plan import Entry, Options, plan
 from gigaqc.cohort.result import Cohort
 from gigaqc.cohort.rows import (
@@ -190,7 +190,7 @@ def run_batch(
 
 
 @dataclass(frozen=True)
-class _Row:
+class _SampleRow:
     summary: dict[str, Any]
     channels: ChannelRows | None = None
 
@@ -202,25 +202,25 @@ class _Batch:
     entries: list[Entry]
     options: Options
     rules: Rules
-    pairs: Pairs
+    pairs: ExpectedPairs
     pages: bool
     show: bool
     follow: Callable[[Outcome], None]
 
     def run(self, out: Path, overwrite: bool) -> Cohort:
         """Do what is not complete; gives the tables."""
-        rows: dict[int, _Row] = {}
+        rows: dict[int, _SampleRow] = {}
         todo = []
         for position, entry in enumerate(self.entries):
             wanted = self._wanted(entry)
             found, report = kept.look(entry.files, wanted)
-            if found is Found.FOREIGN:
+            if found is Completeness.FOREIGN:
                 kept.refuse(entry.files, entry.name, overwrite=overwrite)
-            if found is Found.COMPLETE and report is not None and not overwrite:
+            if found is Completeness.COMPLETE and report is not None and not overwrite:
                 rows[position] = self._row(entry, report)
                 self._tell(entry, str(report["status"]), before=True)
             else:
-                again = found is Found.STATISTICS and not overwrite
+                again = found is Completeness.STATISTICS and not overwrite
                 todo.append((position, entry, wanted, again))
         with samples_shown(len(self.entries), show=self.show) as done:
             for _ in rows:
@@ -239,7 +239,7 @@ class _Batch:
             self.rules,
         )
 
-    def _do(self, entry: Entry, wanted: Wanted, again: bool, flight: Flight) -> _Row:
+    def _do(self, entry: Entry, wanted: Wanted, again: bool, flight: Flight) -> _SampleRow:
         """Read, judge and write one sample."""
         try:
             made = None if again else flight.take(entry)
@@ -261,21 +261,21 @@ class _Batch:
         opened = Opened.of(entry, self.options)
         return judge(entry, opened, self.options, self.rules, self.pairs, show=self.show), True
 
-    def _failed(self, entry: Entry, error: Exception) -> _Row:
+    def _failed(self, entry: Entry, error: Exception) -> _SampleRow:
         expected = isinstance(error, (GigaqcError, OSError))
         logger.log(
             logging.INFO if expected else logging.WARNING, "%s could not be assessed: %s",
             entry.name[:80], error, exc_info=not expected,
         )  # fmt: skip
         self._tell(entry, None, error=error)
-        return _Row(failed_row(entry, error))
+        return _SampleRow(failed_row(entry, error))
 
     def _tell(self, entry: Entry, status: str | None, **how: Any) -> None:
         self.follow(Outcome(entry.name, entry.files.name, len(self.entries), status, **how))
 
-    def _row(self, entry: Entry, report: dict[str, Any]) -> _Row:
+    def _row(self, entry: Entry, report: dict[str, Any]) -> _SampleRow:
         page = kept.has_page(entry.files)
-        return _Row(summary_row(entry, report, page=page), channel_rows(entry, report))
+        return _SampleRow(summary_row(entry, report, page=page), channel_rows(entry, report))
 
     def _wanted(self, entry: Entry) -> Wanted:
         pairs = [list(pair) for pair in self.pairs]
@@ -297,7 +297,7 @@ def _check(options: Options) -> None:
         )
 
 
-def _pairs(given: Iterable[tuple[str, str]]) -> Pairs:
+def _pairs(given: Iterable[tuple[str, str]]) -> ExpectedPairs:
     pairs = [tuple(str(name) for name in pair) for pair in given]
     for pair in pairs:
         if len(pair) != 2:
@@ -305,7 +305,7 @@ def _pairs(given: Iterable[tuple[str, str]]) -> Pairs:
     return [(pair[0], pair[1]) for pair in pairs]
 
 
-def _warn_unknown(pairs: Pairs, channels: pd.DataFrame) -> None:
+def _warn_unknown(pairs: ExpectedPairs, channels: pd.DataFrame) -> None:
     """A pair that no sample has is a slip of the pen."""
     have = channels.groupby("sample")["channel"].agg(set).tolist() if len(channels) else []
     unknown = [pair for pair in pairs if not any(set(pair) <= names for names in have)]

@@ -17,7 +17,7 @@ from typing import Any
 
 from gigaqc import config, machine
 from gigaqc.assessment import kept_files
-from gigaqc.cohort.judging import Opened, Pairs, judge
+from gigaqc.cohort.judging import ExpectedPairs, Opened, judge
 from gigaqc.cohort.plan import Entry, Options
 from gigaqc.formulas.catalogue import added, take_over
 from gigaqc.formulas.record import Metric
@@ -59,7 +59,7 @@ class Order:
 
     options: Options
     rules: Rules
-    pairs: Pairs
+    pairs: ExpectedPairs
     page: bool
     metrics: tuple[Metric, ...] = field(default_factory=added)  # that this process added
 

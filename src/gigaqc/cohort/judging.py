@@ -15,7 +15,7 @@ from gigaqc.image import channel_index, channel_names
 from gigaqc.rules import Rules
 from gigaqc.tissue import TissueMask, tissue_pass
 
-Pairs = list[tuple[str, str]]
+ExpectedPairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Opened:
 
 
 def judge(
-    entry: Entry, opened: Opened, options: Options, rules: Rules, pairs: Pairs, *, show: bool
+    entry: Entry,
+    opened: Opened,
+    options: Options,
+    rules: Rules,
+    pairs: ExpectedPairs,
+    *,
+    show: bool,
 ) -> Assessment:
     """Read a sample and judge it."""
     image = opened.image
@@ -51,7 +57,7 @@ def judge(
 
 
 def judge_again(
-    entry: Entry, options: Options, rules: Rules, pairs: Pairs, *, show: bool
+    entry: Entry, options: Options, rules: Rules, pairs: ExpectedPairs, *, show: bool
 ) -> tuple[Assessment, bool]:
     """Judge what was kept of a sample; whether tissue had to be found anew.
 
@@ -84,6 +90,6 @@ def _tissue(entry: Entry, options: Options, rules: Rules, kept: Any, *, show: bo
     return mask
 
 
-def known(pairs: Iterable[tuple[str, str]], channels: list[str]) -> Pairs:
+def known(pairs: Iterable[tuple[str, str]], channels: list[str]) -> ExpectedPairs:
     """Pairs of channels that a sample has: panels of a cohort may differ."""
     return [pair for pair in pairs if set(pair) <= set(channels)]

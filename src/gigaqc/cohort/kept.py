@@ -24,7 +24,7 @@ from gigaqc.errors import WriteError
 from gigaqc.io.identity import identity_of
 from gigaqc.report.write import write_text
 from gigaqc.rules import Rules
-from gigaqc.samples import Sample
+from gigaqc.samples import SampleSource
 from gigaqc.statistics import FORMAT
 
 SAMPLE_FORMAT = "gigaqc-sample-1"
@@ -32,7 +32,7 @@ _KEY = "batch"  # of the JSON file: where all this stands
 _LEFT = re.compile(r"\.(gigaqc-[0-9a-f]{32}\.tmp|gigaqc-\w{8}|.+\.zarr\.[0-9a-f]{8}\.partial)")
 
 
-class Found(enum.Enum):
+class Completeness(enum.Enum):
     """What there is of a sample."""
 
     NOTHING = enum.auto()  # or what cannot be used: of other pixels, parameters, or half of it
@@ -41,7 +41,7 @@ class Found(enum.Enum):
     FOREIGN = enum.auto()  # of something else: not to be replaced unless asked
 
 
-class Results(Protocol):
+class SampleResults(Protocol):
     """What is kept of a sample: an `Assessment`, or what a worker made of one."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,33 +98,33 @@ def _digest(*parts: Any) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def look(files: Sample, wanted: Wanted) -> tuple[Found, dict[str, Any] | None]:
+def look(files: SampleSource, wanted: Wanted) -> tuple[Completeness, dict[str, Any] | None]:
     """What there is of a sample, and its report where that can be used."""
     page, numbers, store = (files.path(suffix) for suffix in (".html", ".json", ".zarr"))
     there = [path for path in (page, numbers, store) if os.path.lexists(path)]
     if not there:
-        return Found.NOTHING, None
+        return Completeness.NOTHING, None
     if os.path.lexists(store) and not _is_ours(store):
-        return Found.FOREIGN, None
+        return Completeness.FOREIGN, None
     if not os.path.lexists(numbers):
         # Statistics or a page without numbers are ours, and half of a sample.
-        return (Found.NOTHING if os.path.lexists(store) else Found.FOREIGN), None
+        return (Completeness.NOTHING if os.path.lexists(store) else Completeness.FOREIGN), None
     report = _read(numbers)
     if report is None:
-        return Found.FOREIGN, None
+        return Completeness.FOREIGN, None
     made = report[_KEY]
     if made["where"] != wanted.where:
-        return Found.FOREIGN, None
+        return Completeness.FOREIGN, None
     if wanted.reading is None or made["reading"] != wanted.reading:
-        return Found.NOTHING, None
+        return Completeness.NOTHING, None
     if made["store"] != _inventory(store):
-        return Found.NOTHING, None
+        return Completeness.NOTHING, None
     if made["judging"] != wanted.judging or (wanted.page and not page.is_file()):
-        return Found.STATISTICS, report
-    return Found.COMPLETE, report
+        return Completeness.STATISTICS, report
+    return Completeness.COMPLETE, report
 
 
-def has_page(files: Sample) -> bool:
+def has_page(files: SampleSource) -> bool:
     """Whether a complete sample has a page."""
     return files.path(".html").is_file()
 
@@ -160,7 +160,7 @@ def _inventory(store: Path) -> list[int]:
     return [count, total]
 
 
-def refuse(files: Sample, name: str, *, overwrite: bool) -> None:
+def refuse(files: SampleSource, name: str, *, overwrite: bool) -> None:
     """Raise for files that are not ours, or of another source."""
     store = files.path(".zarr")
     if os.path.lexists(store) and not _is_ours(store):
@@ -176,7 +176,7 @@ def refuse(files: Sample, name: str, *, overwrite: bool) -> None:
         )
 
 
-def clear(files: Sample) -> None:
+def clear(files: SampleSource) -> None:
     """Remove what there is of a sample; never a store that holds something else."""
     refuse(files, files.name, overwrite=True)
     for suffix in (".json", ".html", ".zarr"):  # the mark of completeness goes first
@@ -187,7 +187,9 @@ def clear(files: Sample) -> None:
             path.unlink(missing_ok=True)
 
 
-def keep(verdict: Results, files: Sample, wanted: Wanted, *, anew: bool) -> dict[str, Any]:
+def keep(
+    verdict: SampleResults, files: SampleSource, wanted: Wanted, *, anew: bool
+) -> dict[str, Any]:
     """Write the results of a sample, the JSON file last; gives what that holds.
 
     Parameters
@@ -216,7 +218,7 @@ def keep(verdict: Results, files: Sample, wanted: Wanted, *, anew: bool) -> dict
     return report
 
 
-def _made(files: Sample, wanted: Wanted, *, judged: bool) -> dict[str, Any]:
+def _made(files: SampleSource, wanted: Wanted, *, judged: bool) -> dict[str, Any]:
     return {
         "format": SAMPLE_FORMAT,
         "where": wanted.where,
@@ -226,7 +228,7 @@ def _made(files: Sample, wanted: Wanted, *, judged: bool) -> dict[str, Any]:
     }
 
 
-def _write(files: Sample, report: Mapping[str, Any]) -> None:
+def _write(files: SampleSource, report: Mapping[str, Any]) -> None:
     write_text(files.path(".json"), json.dumps(report, indent=1, allow_nan=False))
 
 

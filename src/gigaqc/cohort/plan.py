@@ -22,7 +22,7 @@ from gigaqc.io import open_image, open_labels
 from gigaqc.io.identity import Identity, identity_of
 from gigaqc.io.location import is_pattern, is_zarr, locate, natural_key, without_secrets
 from gigaqc.io.source import meant_images
-from gigaqc.samples import Sample, file_names, titles
+from gigaqc.samples import SampleSource, file_names, titles
 from gigaqc.unreadable import OnError
 
 _OPENING = 8  # headers that are read at once
@@ -66,7 +66,7 @@ class Entry:
 
     name: str
     source: Any
-    files: Sample
+    files: SampleSource
     element: str | None = None
     labels: Labels | None = None
     tissue: Any = None
@@ -120,7 +120,7 @@ def plan(
     return [
         replace(
             entry,
-            files=Sample(entry.shown, stem, out),
+            files=SampleSource(entry.shown, stem, out),
             labels=entry.labels or placed_labels.of(entry),
             tissue=tissue if entry.tissue is None else entry.tissue,
             order=float(position) if entry.order is None else entry.order,
@@ -129,7 +129,7 @@ def plan(
     ]
 
 
-_NOWHERE = Sample("", "", Path())
+_NOWHERE = SampleSource("", "", Path())
 
 
 def _entries(sources: Any, element: str | None, dims: str | None) -> list[Entry]:

@@ -161,7 +161,7 @@ def _k_means(cells: Cells, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Fit:
     """Where several starts are: (starts, 3, K) moments, and the bound of each."""
 
     moments: np.ndarray
@@ -228,7 +228,7 @@ class _Problem:
         after = self._state(sums)
         return after, entropy + self.posterior(after).bound()
 
-    def mixture(self, found: _Found) -> Mixture:
+    def mixture(self, found: _Fit) -> Mixture:
         """The best of what was found, in the units of the values."""
         best = int(np.argmax(found.bounds))
         posterior = self.posterior(found.moments[best : best + 1])
@@ -284,7 +284,7 @@ class _Posterior:
         return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _climb(problem: _Problem, start: np.ndarray, tolerance: float) -> _Found:
+def _climb(problem: _Problem, start: np.ndarray, tolerance: float) -> _Fit:
     """Iterate every start until a step changes nothing, by squared extrapolation.
 
     Two steps foretell where the next ones lead (Varadhan and Roland 2008); where the bound falls by
@@ -309,7 +309,7 @@ def _climb(problem: _Problem, start: np.ndarray, tolerance: float) -> _Found:
         state[going] = np.where(better[:, None, None], ahead, second)
         bounds[going] = np.where(better, reached, bound)
         going = going[length > tolerance]
-    return _Found(state, bounds, ~np.isin(np.arange(len(start)), going), steps)
+    return _Fit(state, bounds, ~np.isin(np.arange(len(start)), going), steps)
 
 
 def _logs(state: np.ndarray) -> np.ndarray:

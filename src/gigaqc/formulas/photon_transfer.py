@@ -69,7 +69,7 @@ class PhotonTransfer:
 
 
 @dataclass(frozen=True)
-class Bins:
+class MeanBins:
     """Pixels in bins of their mean."""
 
     mean: Values
@@ -126,7 +126,7 @@ def _is_coarse(variance: Values, usable: npt.NDArray[np.bool_]) -> bool:
     return bool(2 * fine.sum() < usable.sum())
 
 
-def _even_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int) -> Bins:
+def _even_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int) -> MeanBins:
     """Bins of equal width over the range of the mean; those of the central third are fitted.
 
     As ``np.digitize`` has it, the largest mean lies beyond the last bin.
@@ -141,7 +141,7 @@ def _even_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbin
     low, high = np.percentile(mean, CENTRAL)
     with np.errstate(invalid="ignore"):
         fitted = (x > low) & (x < high)
-    return Bins(x, y, count, fitted)
+    return MeanBins(x, y, count, fitted)
 
 
 def _chosen(values: Values, usable: npt.NDArray[np.bool_]) -> Values:
@@ -149,7 +149,9 @@ def _chosen(values: Values, usable: npt.NDArray[np.bool_]) -> Values:
     return values if usable.all() else values[usable]
 
 
-def _equal_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int) -> Bins:
+def _equal_bins(
+    maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbins: int
+) -> MeanBins:
     """Bins of equal population; fitted are those with hardly a clipped value.
 
     A pixel that varies more than chance allows beside the median of its bin (hot, blinking) is
@@ -176,7 +178,7 @@ def _equal_bins(maps: PlaneMaps, usable: npt.NDArray[np.bool_], frames: int, nbi
     few = count < FEWEST_PIXELS
     x[few] = y[few] = np.nan
     fitted = ~few & ~(clipped > CLIPPED)
-    return Bins(x, y, count, fitted, int((~kept).sum()))
+    return MeanBins(x, y, count, fitted, int((~kept).sum()))
 
 
 def _at_ends(maps: PlaneMaps) -> npt.NDArray[np.int64]:
@@ -198,9 +200,9 @@ def _chi_squared(frames: int) -> tuple[float, float]:
     return float(chdtri(freedom, 0.5)) / freedom, float(chdtri(freedom, CHANCE)) / freedom
 
 
-def _no_bins(nbins: int) -> Bins:
+def _no_bins(nbins: int) -> MeanBins:
     nothing = np.full(nbins, np.nan)
-    return Bins(nothing, nothing.copy(), np.zeros(nbins, "i8"), np.zeros(nbins, dtype=bool))
+    return MeanBins(nothing, nothing.copy(), np.zeros(nbins, "i8"), np.zeros(nbins, dtype=bool))
 
 
 def _means(
@@ -225,7 +227,7 @@ def _means(
 
 
 @dataclass(frozen=True)
-class Line:
+class TransferLine:
     """A straight line by weighted least squares."""
 
     slope: float
@@ -235,25 +237,25 @@ class Line:
     intercept_stderr: float
 
 
-def _line(x: Values, y: Values, weights: Values) -> Line:
+def _line(x: Values, y: Values, weights: Values) -> TransferLine:
     """NaN through fewer than two places; standard errors are NaN through two."""
     total = weights.sum()
     if len(x) < 2 or not total > 0:
-        return Line(*(math.nan,) * 5)
+        return TransferLine(*(math.nan,) * 5)
     x0, y0 = (weights * x).sum() / total, (weights * y).sum() / total
     dx, dy = x - x0, y - y0
     xx, xy, yy = (weights * dx * dx).sum(), (weights * dx * dy).sum(), (weights * dy * dy).sum()
     if not xx > 0:
-        return Line(*(math.nan,) * 5)
+        return TransferLine(*(math.nan,) * 5)
     slope = xy / xx
     left = max(yy - slope * xy, 0.0)
     stderr = math.sqrt(left / (len(x) - 2) / xx) if len(x) > 2 else math.nan
     rvalue = float(np.clip(xy / math.sqrt(xx * yy), -1, 1)) if yy > 0 else 0.0
     about = math.sqrt(xx / total + x0 * x0)
-    return Line(float(slope), float(y0 - slope * x0), rvalue, stderr, stderr * about)
+    return TransferLine(float(slope), float(y0 - slope * x0), rvalue, stderr, stderr * about)
 
 
-def _refusal(line: Line, bins: int, estimator: str) -> str:
+def _refusal(line: TransferLine, bins: int, estimator: str) -> str:
     """Why there is no gain; empty where there is one."""
     fewest = FEWEST_BINS[estimator]
     if bins < fewest and estimator == "mad":
@@ -272,7 +274,7 @@ def _refusal(line: Line, bins: int, estimator: str) -> str:
     return ""
 
 
-def _read_noise(line: Line, gain: float, offset: float | None) -> float:
+def _read_noise(line: TransferLine, gain: float, offset: float | None) -> float:
     """In electrons: the variance at the offset, which must be known."""
     if offset is None or math.isnan(gain):
         return math.nan

@@ -119,7 +119,7 @@ def overlap_of(labelled: Labelled) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Of:
+class OfLabels:
     """A metric's `compute`: a formula of the label image of a sample, or one name of what it gives.
 
     Without a label image there is no number.
@@ -150,7 +150,7 @@ METRICS = (
         "Cells",
         "Objects of the label image.",
         formula="number of ids",
-        compute=Of(n_cells),
+        compute=OfLabels(n_cells),
         range="0..",
         kind="count",
         dtype="i8",
@@ -167,7 +167,7 @@ METRICS = (
         "GOOD where areas vary by less than half and fewer than a tenth are elongated, else "
         "REVIEW; EMPTY without an object.",
         formula="GOOD if area_cv < 0.5 and fraction_elongated < 0.1, else REVIEW; EMPTY of none",
-        compute=Of(quality),
+        compute=OfLabels(quality),
         kind="text",
         dtype="<U6",
         origin=_RECIPE,
@@ -178,7 +178,7 @@ METRICS = (
         "In pixels.",
         formula="mean of the areas",
         nan="no object",
-        compute=Of(sizes_of, "mean_area"),
+        compute=OfLabels(sizes_of, "mean_area"),
         unit="px",
         range="0..",
         origin=_RECIPE,
@@ -190,7 +190,7 @@ METRICS = (
         "In pixels.",
         formula="median of the areas",
         nan="no object",
-        compute=Of(sizes_of, "median_area"),
+        compute=OfLabels(sizes_of, "median_area"),
         unit="px",
         range="0..",
         compared=True,
@@ -201,7 +201,7 @@ METRICS = (
         "Median distance of an area from the median area, in pixels.",
         formula="median of |area - median area|",
         nan="no object",
-        compute=Of(sizes_of, "mad_area"),
+        compute=OfLabels(sizes_of, "mad_area"),
         unit="px",
         range="0..",
     ),
@@ -211,7 +211,7 @@ METRICS = (
         "Std of the areas over their mean.",
         formula="std of the areas / mean of the areas",
         nan="no object",
-        compute=Of(sizes_of, "area_cv"),
+        compute=OfLabels(sizes_of, "area_cv"),
         range="0..",
         better="lower",
         origin=_RECIPE,
@@ -226,7 +226,7 @@ METRICS = (
         "Eccentricity above 0.9.",
         formula="number of objects with eccentricity > 0.9 / those that have one",
         nan="no object; stacks",
-        compute=Of(elongated),
+        compute=OfLabels(elongated),
         range="0..1",
         better="lower",
         kind="fraction",
@@ -242,7 +242,7 @@ METRICS = (
         "Objects below the 5th percentile of the areas: about 5 % by construction.",
         formula="number of areas < their p5 / n_cells",
         nan="no object",
-        compute=Of(sizes_of, "fraction_very_small"),
+        compute=OfLabels(sizes_of, "fraction_very_small"),
         range="0..1",
         kind="fraction",
         origin=_RECIPE,
@@ -253,7 +253,7 @@ METRICS = (
         "Objects above the 95th percentile of the areas: about 5 % by construction.",
         formula="number of areas > their p95 / n_cells",
         nan="no object",
-        compute=Of(sizes_of, "fraction_very_large"),
+        compute=OfLabels(sizes_of, "fraction_very_large"),
         range="0..1",
         kind="fraction",
         origin=_RECIPE,
@@ -264,7 +264,7 @@ METRICS = (
         "Area below the median by more than three robust standard deviations.",
         formula="number of areas < median - 3 x 1.4826 MAD / n_cells",
         nan="half of the areas are equal",
-        compute=Of(sizes_of, "fraction_outlier_small"),
+        compute=OfLabels(sizes_of, "fraction_outlier_small"),
         range="0..1",
         better="lower",
         kind="fraction",
@@ -275,7 +275,7 @@ METRICS = (
         "The same above.",
         formula="number of areas > median + 3 x 1.4826 MAD / n_cells",
         nan="half of the areas are equal",
-        compute=Of(sizes_of, "fraction_outlier_large"),
+        compute=OfLabels(sizes_of, "fraction_outlier_large"),
         range="0..1",
         better="lower",
         kind="fraction",
@@ -285,7 +285,7 @@ METRICS = (
         "At the border",
         "Objects that the border of the image cuts.",
         formula="number of objects with a pixel on a side of the image",
-        compute=Of(n_border),
+        compute=OfLabels(n_border),
         range="0..",
         kind="count",
         dtype="i8",
@@ -296,7 +296,7 @@ METRICS = (
         "Ids in several pieces.",
         formula="number of ids of more than one connected piece; NaN in space",
         nan="no object; stacks",
-        compute=Of(pieces_of, "fragmented"),
+        compute=OfLabels(pieces_of, "fragmented"),
         range="0..",
         better="lower",
         kind="count",
@@ -307,7 +307,7 @@ METRICS = (
         "Ids in several pieces over all ids.",
         formula="n_fragmented / n_cells",
         nan="no object; stacks",
-        compute=Of(pieces_of, "fraction"),
+        compute=OfLabels(pieces_of, "fraction"),
         range="0..1",
         better="lower",
         kind="fraction",
@@ -322,7 +322,7 @@ METRICS = (
         "Ids that enclose a hole.",
         formula="number of ids that enclose pixels that are not theirs; NaN in space",
         nan="no object; stacks",
-        compute=Of(pieces_of, "holes"),
+        compute=OfLabels(pieces_of, "holes"),
         range="0..",
         better="lower",
         kind="count",
@@ -332,7 +332,7 @@ METRICS = (
         "Labelled",
         "Pixels of an object over all.",
         formula="sum of the areas / pixels of the image",
-        compute=Of(labelled_fraction),
+        compute=OfLabels(labelled_fraction),
         range="0..1",
         kind="fraction",
         compared=True,
@@ -342,7 +342,7 @@ METRICS = (
 
 WITH_TISSUE = tuple(
     _of_labels(
-        key, label, what, formula=formula, compute=Of(overlap_of, key), range="0..1",
+        key, label, what, formula=formula, compute=OfLabels(overlap_of, key), range="0..1",
         kind="fraction", assessed=False,
     )
     for key, label, what, formula in (
@@ -374,7 +374,7 @@ WITH_IMAGE = (
         "Intensity",
         "Mean over the objects of their mean intensity.",
         formula="mean of the objects' means",
-        compute=Of(intensities_of, "mean_intensity"),
+        compute=OfLabels(intensities_of, "mean_intensity"),
         unit="DN",
     ),
     _of_channels(
@@ -382,7 +382,7 @@ WITH_IMAGE = (
         "Intensity variation",
         "How much the mean intensities of the objects vary.",
         formula="std / mean of the objects' means",
-        compute=Of(intensities_of, "intensity_cv"),
+        compute=OfLabels(intensities_of, "intensity_cv"),
         range="0..",
     ),
 )
@@ -394,7 +394,7 @@ WITH_RING = (
         "Inside",
         "Mean of all pixels of the objects.",
         formula="mean of x in objects",
-        compute=Of(contrasts_of, "inside_mean"),
+        compute=OfLabels(contrasts_of, "inside_mean"),
         unit="DN",
     ),
     _of_channels(
@@ -402,7 +402,7 @@ WITH_RING = (
         "Ring",
         "Mean of all pixels of the rings around the objects.",
         formula="mean of x in rings",
-        compute=Of(contrasts_of, "ring_mean"),
+        compute=OfLabels(contrasts_of, "ring_mean"),
         unit="DN",
     ),
     _of_channels(
@@ -411,7 +411,7 @@ WITH_RING = (
         "How far the objects stand out of their rings.",
         formula="(inside_mean - ring_mean) / std of x in rings",
         nan="no ring",
-        compute=Of(contrasts_of, "contrast"),
+        compute=OfLabels(contrasts_of, "contrast"),
         better="higher",
     ),
     _of_channels(
@@ -420,7 +420,7 @@ WITH_RING = (
         "Objects whose mean exceeds that of their ring.",
         formula="number of objects brighter than their ring / those with both",
         nan="no ring",
-        compute=Of(contrasts_of, "fraction_brighter"),
+        compute=OfLabels(contrasts_of, "fraction_brighter"),
         range="0..1",
         better="higher",
         kind="fraction",

@@ -31,7 +31,7 @@ def intact(coverage: float, fragmentation: float, min_coverage: float) -> bool:
 
 
 @dataclass(frozen=True)
-class Of:
+class OfTissue:
     """A metric's `compute`: a formula of the tissue of a sample; no number without tissue."""
 
     formula: Callable[[Sample], Any]
@@ -78,7 +78,7 @@ METRICS = (
         "channel.",
         formula="tissue pixels / valid pixels",
         nan="no valid pixel",
-        compute=Of(coverage_of),
+        compute=OfTissue(coverage_of),
         range="0..1",
         kind="fraction",
         meaning="too little of the image is tissue",
@@ -96,7 +96,7 @@ METRICS = (
         "Tissue fragments",
         "Pieces of the tissue, pixels of which touch along a side.",
         formula="number of 4-connected components",
-        compute=Of(fragments_of),
+        compute=OfTissue(fragments_of),
         range="0..",
         kind="count",
         dtype="i8",
@@ -107,7 +107,7 @@ METRICS = (
         "Fragmentation",
         "Tissue outside of its largest piece.",
         formula="1 - largest component / all components; 1 without tissue",
-        compute=Of(fragmentation_of),
+        compute=OfTissue(fragmentation_of),
         range="0..1",
         better="lower",
         kind="fraction",
@@ -118,7 +118,7 @@ METRICS = (
         "Tissue intact",
         "Whether there is enough tissue, and most of it hangs together.",
         formula="coverage > min_coverage and fragmentation < 0.5",
-        compute=Of(intact_of),
+        compute=OfTissue(intact_of),
         kind="flag",
         dtype="?",
     ),

@@ -18,7 +18,7 @@ from gigaqc.distribution import Distribution, layout_of
 from gigaqc.objectsums import Layout, Rows
 from gigaqc.statistics import State, Statistics
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class Areas(Protocol):
@@ -67,7 +67,7 @@ class _View:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def once(self, function: Callable[[Any], Found]) -> Found:
+    def once(self, function: Callable[[Any], Answer]) -> Answer:
         """What the function says of this view, computed at the first call."""
         if function not in self._known:
             self._known[function] = function(self)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-Block = TypeVar("Block", bound=Hashable)
-Request = TypeVar("Request", bound=Hashable)
+BlockKey = TypeVar("BlockKey", bound=Hashable)
+RequestKey = TypeVar("RequestKey", bound=Hashable)
 
 
-class Ahead(Generic[Block, Request]):
+class Ahead(Generic[BlockKey, RequestKey]):
     """Requests of one array, each made once, and given to the thread that reads the block.
 
     Parameters
@@ -33,24 +33,24 @@ class Ahead(Generic[Block, Request]):
 
     def __init__(
         self,
-        requests: Callable[[Block], Iterable[Request]],
-        ask: Callable[[Request], Future],
+        requests: Callable[[BlockKey], Iterable[RequestKey]],
+        ask: Callable[[RequestKey], Future],
         most: int,
     ) -> None:
         self._requests, self._ask, self._most = requests, ask, most
         self._lock = threading.Lock()
-        self._later: Iterator[Block] = iter(())
-        self._begun: set[Block] = set()  # of the later ones, those that a task came to before us
-        self._grid: dict[tuple[int, ...], Block] = {}  # those that no task came to yet
-        self._places: dict[Block, tuple[int, ...]] = {}
-        self._asked: dict[Request, Future] = {}
+        self._later: Iterator[BlockKey] = iter(())
+        self._begun: set[BlockKey] = set()  # of the later ones, those that a task came to before us
+        self._grid: dict[tuple[int, ...], BlockKey] = {}  # those that no task came to yet
+        self._places: dict[BlockKey, tuple[int, ...]] = {}
+        self._asked: dict[RequestKey, Future] = {}
 
-    def expect(self, blocks: Iterable[Block]) -> None:
+    def expect(self, blocks: Iterable[BlockKey]) -> None:
         """Say which blocks will be read, about in this order; gone through as they are needed."""
         with self._lock:
             self._later = itertools.chain(self._later, blocks)
 
-    def expect_around(self, grid: Mapping[tuple[int, ...], Block]) -> None:
+    def expect_around(self, grid: Mapping[tuple[int, ...], BlockKey]) -> None:
         """Say which blocks will be read, each soon after those beside it.
 
         `grid` has them by their place, y and x last: a block is followed by the eight around it
@@ -60,7 +60,7 @@ class Ahead(Generic[Block, Request]):
             self._grid = dict(grid)
             self._places = {block: place for place, block in grid.items()}
 
-    def begin(self, blocks: Iterable[Block]) -> None:
+    def begin(self, blocks: Iterable[BlockKey]) -> None:
         """Ask for these blocks, which a task reads now, and then for some of the later ones."""
         with self._lock:
             for block in blocks:
@@ -69,7 +69,7 @@ class Ahead(Generic[Block, Request]):
                 self._go_around(block)
             self._go_on()
 
-    def take(self, request: Request) -> Any:
+    def take(self, request: RequestKey) -> Any:
         """The answer to a request, once; what nobody had asked for is asked for now."""
         with self._lock:
             future = self._asked.pop(request, None)
@@ -89,7 +89,7 @@ class Ahead(Generic[Block, Request]):
             else:
                 self._ask_for(block)
 
-    def _go_around(self, block: Block) -> None:
+    def _go_around(self, block: BlockKey) -> None:
         place = self._places.pop(block, None)
         if place is None:
             return
@@ -105,7 +105,7 @@ class Ahead(Generic[Block, Request]):
             if near in self._grid:
                 self._ask_for(self._grid.pop(near))
 
-    def _ask_for(self, block: Block) -> bool:
+    def _ask_for(self, block: BlockKey) -> bool:
         """Whether all of it had to be asked for."""
         new = [r for r in self._requests(block) if r not in self._asked]
         self._asked.update((request, self._ask(request)) for request in new)

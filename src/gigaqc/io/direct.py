@@ -2,7 +2,7 @@
 
 zarr reads through an event loop, which for a chunk of 2 MiB takes as long as decoding it. Here a
 thread reads the file of a chunk and decodes it into the array that it returns. Chunks in object
-stores are decoded in the same way (`io/remote.py`). What has no `Layout` is left to zarr.
+stores are decoded in the same way (`io/remote.py`). What has no `ArrayLayout` is left to zarr.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from gigaqc.errors import ReadError
-from gigaqc.io.layout import METADATA, Index, Layout, Part, layout_of, parsed
+from gigaqc.io.layout import METADATA, ArrayLayout, ChunkPart, Index, layout_of, parsed
 from gigaqc.io.seen import check_seen, unseen
 
 if TYPE_CHECKING:
     import zarr
 
-    from gigaqc.io.lazy import ArrayLike
+    from gigaqc.io.lazy import SourceArray
 
 
-def direct(array: zarr.Array) -> ArrayLike:
+def direct(array: zarr.Array) -> SourceArray:
     """The array with chunks decoded directly where that is known to give the same."""
     from gigaqc.io.stores import is_remote
 
@@ -40,7 +40,7 @@ def direct(array: zarr.Array) -> ArrayLike:
     return RemoteArray(array, layout)
 
 
-def _of_files(array: zarr.Array, folder: Path) -> ArrayLike:
+def _of_files(array: zarr.Array, folder: Path) -> SourceArray:
     for name in METADATA:
         try:
             stamp = _stamp(folder / name)
@@ -88,7 +88,7 @@ def local_folder(array: zarr.Array) -> Path | None:
 class BlockArray:
     """A zarr array whose blocks are put together from chunks that are decoded here."""
 
-    def __init__(self, array: zarr.Array, layout: Layout) -> None:
+    def __init__(self, array: zarr.Array, layout: ArrayLayout) -> None:
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
         self.ndim = len(self.shape)
@@ -132,7 +132,7 @@ class BlockArray:
     def _begin(self, spans: Sequence[range]) -> None:
         """A block is about to be read."""
 
-    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+    def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
         """The chunks of a part, one after the other."""
         raise NotImplementedError
 
@@ -144,7 +144,12 @@ class DirectArray(BlockArray):
     """A zarr array whose chunks, or shards, are local files."""
 
     def __init__(
-        self, array: zarr.Array, folder: Path, layout: Layout, name: str, stamp: tuple[int, int]
+        self,
+        array: zarr.Array,
+        folder: Path,
+        layout: ArrayLayout,
+        name: str,
+        stamp: tuple[int, int],
     ) -> None:
         super().__init__(array, layout)
         self._folder = str(folder)
@@ -167,7 +172,7 @@ class DirectArray(BlockArray):
             )
         self._stamp = stamp
 
-    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+    def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
         self._check()
         path = f"{self._folder}/{part.key}"
         try:
@@ -180,7 +185,7 @@ class DirectArray(BlockArray):
         except Exception as error:
             raise ReadError(f"{path}: {type(error).__name__}: {error}") from error
 
-    def _stored(self, file: IO[bytes], part: Part) -> Iterator[bytes | memoryview | None]:
+    def _stored(self, file: IO[bytes], part: ChunkPart) -> Iterator[bytes | memoryview | None]:
         """The bytes of each chunk; None of one that a shard lacks."""
         shard = self._layout.shard
         if shard is None:

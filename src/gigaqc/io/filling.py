@@ -30,7 +30,7 @@ class BadChunk:
         return f"({shown})"
 
 
-class Side(Enum):
+class FillSide(Enum):
     """What stands in the place of a bad chunk."""
 
     LOW = auto()
@@ -38,7 +38,7 @@ class Side(Enum):
 
     def filler(self, dtype: np.dtype) -> Any:
         """That value: 0, or what the type has furthest from it; of floats NaN."""
-        if self is Side.LOW:
+        if self is FillSide.LOW:
             return dtype.type(0)
         if dtype.kind == "f":
             return dtype.type(np.nan)
@@ -50,14 +50,14 @@ class Filling:
 
     def __init__(self) -> None:
         self.chunks: dict[BadChunk, BadChunk] = {}
-        self.side = Side.LOW
+        self.side = FillSide.LOW
 
     def add(self, chunk: BadChunk) -> None:
         """Take note of a chunk."""
         self.chunks.setdefault(chunk, chunk)
 
     @contextlib.contextmanager
-    def of(self, side: Side) -> Iterator[None]:
+    def of(self, side: FillSide) -> Iterator[None]:
         """Within this context this thread reads around bad chunks, with one side's value."""
         self.side = side
         token = _CURRENT.set(self)

@@ -31,7 +31,7 @@ _ABSENT = np.uint64(2**64 - 1)  # offset and length of a chunk that a shard lack
 
 
 @dataclass(frozen=True)
-class Part:
+class ChunkPart:
     """Chunks of a block that lie in one stored object: a chunk, or some of a shard."""
 
     key: str
@@ -75,7 +75,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ArrayLayout:
     """How chunks are stored: their shape, the type of their bytes, codec, and names of objects."""
 
     chunks: tuple[int, ...]
@@ -94,14 +94,14 @@ class Layout:
         """Name of an object below the array: that of a chunk, or of a shard."""
         return self.prefix + self.separator.join(map(str, index))
 
-    def parts(self, spans: Sequence[range]) -> Iterator[Part]:
+    def parts(self, spans: Sequence[range]) -> Iterator[ChunkPart]:
         """What a block is made of, in order."""
         ranges = [
             range(s.start // c, -(-s.stop // c)) for s, c in zip(spans, self.chunks, strict=True)
         ]
         if self.shard is None:
             for index in itertools.product(*ranges):
-                yield Part(self.key(index), (index,))
+                yield ChunkPart(self.key(index), (index,))
             return
         counts = self.shard.counts
         shards = [
@@ -113,7 +113,7 @@ class Layout:
                 range(max(r.start, i * n), min(r.stop, (i + 1) * n))
                 for r, i, n in zip(ranges, shard, counts, strict=True)
             )
-            yield Part(self.key(shard), tuple(itertools.product(*inside)))
+            yield ChunkPart(self.key(shard), tuple(itertools.product(*inside)))
 
     def decoded(self, stored: Any) -> np.ndarray:
         """The chunk that these bytes hold; raises where they do not hold exactly one."""
@@ -126,7 +126,7 @@ class Layout:
         return chunk
 
 
-def layout_of(array: zarr.Array) -> Layout | None:
+def layout_of(array: zarr.Array) -> ArrayLayout | None:
     """The layout of an array, or None where something of it is not known."""
     from zarr.core.buffer import default_buffer_prototype
 
@@ -137,14 +137,14 @@ def layout_of(array: zarr.Array) -> Layout | None:
     return None
 
 
-def parsed(metadata: Mapping[str, Any]) -> Layout | None:
+def parsed(metadata: Mapping[str, Any]) -> ArrayLayout | None:
     """The layout that the metadata of an array tells, of either version of zarr."""
     layout = (_layout_3 if "node_type" in metadata else _layout_2)(metadata)
     plain = layout is not None and layout.dtype.kind in _PLAIN and len(layout.chunks) > 0
     return layout if plain else None
 
 
-def _layout_3(metadata: Mapping[str, Any]) -> Layout | None:
+def _layout_3(metadata: Mapping[str, Any]) -> ArrayLayout | None:
     """From ``zarr.json``; None where something is not known."""
     grid, keys = metadata.get("chunk_grid", {}), metadata.get("chunk_key_encoding", {})
     known = (
@@ -160,11 +160,11 @@ def _layout_3(metadata: Mapping[str, Any]) -> Layout | None:
     separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
     outer = tuple(grid["configuration"]["chunk_shape"])
     prefix = "c" + separator if default else ""
-    whole = Layout(outer, np.dtype(metadata["data_type"]), "raw", prefix, separator)
+    whole = ArrayLayout(outer, np.dtype(metadata["data_type"]), "raw", prefix, separator)
     return _coded(whole, metadata.get("codecs", ()))
 
 
-def _coded(layout: Layout, codecs: Sequence[Mapping[str, Any]]) -> Layout | None:
+def _coded(layout: ArrayLayout, codecs: Sequence[Mapping[str, Any]]) -> ArrayLayout | None:
     """The same layout where chunks are stored by these codecs; None where one is not known."""
     first, *rest = codecs or [{}]
     given = first.get("configuration", {})
@@ -180,7 +180,7 @@ def _coded(layout: Layout, codecs: Sequence[Mapping[str, Any]]) -> Layout | None
     return replace(layout, codec=codec, dtype=dtype)
 
 
-def _sharded(layout: Layout, given: Mapping[str, Any]) -> Layout | None:
+def _sharded(layout: ArrayLayout, given: Mapping[str, Any]) -> ArrayLayout | None:
     inner = tuple(given["chunk_shape"])
     first, *rest = given.get("index_codecs", [{}])
     checked = [codec.get("name") for codec in rest] == ["crc32c"]
@@ -198,7 +198,7 @@ def _sharded(layout: Layout, given: Mapping[str, Any]) -> Layout | None:
     return _coded(replace(layout, chunks=inner, shard=shard), given["codecs"])
 
 
-def _layout_2(metadata: Mapping[str, Any]) -> Layout | None:
+def _layout_2(metadata: Mapping[str, Any]) -> ArrayLayout | None:
     """From ``.zarray``; None where something is not known."""
     codec = (metadata.get("compressor") or {"id": "raw"}).get("id")
     known = (
@@ -210,7 +210,9 @@ def _layout_2(metadata: Mapping[str, Any]) -> Layout | None:
     if not known:
         return None
     separator = metadata.get("dimension_separator", ".")
-    return Layout(tuple(metadata["chunks"]), np.dtype(metadata["dtype"]), str(codec), "", separator)
+    return ArrayLayout(
+        tuple(metadata["chunks"]), np.dtype(metadata["dtype"]), str(codec), "", separator
+    )
 
 
 def _raw(stored: Any, out: np.ndarray) -> int:

@@ -27,7 +27,7 @@ _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
 
 
-class ArrayLike(Protocol):
+class SourceArray(Protocol):
     """What a reader gives: a shape, a dtype, and blocks by a tuple of slices."""
 
     @property
@@ -50,7 +50,7 @@ class RawImage:
     decodes at once and `blocks`, a multiple of it, what one task should read.
     """
 
-    array: ArrayLike
+    array: SourceArray
     element: str
     chunks: tuple[int, ...]
     dims: tuple[str, ...] | None = None
@@ -71,7 +71,7 @@ class LazyArray:
 
     def __init__(
         self,
-        array: ArrayLike,
+        array: SourceArray,
         order: Sequence[int | None],
         dims: Sequence[str],
         chunks: Sequence[int],
@@ -237,7 +237,7 @@ class LazyArray:
         return first or (0,) * self.ndim, error
 
 
-def named(array: Any, read: ArrayLike, source: str) -> LazyArray:
+def named(array: Any, read: SourceArray, source: str) -> LazyArray:
     """A zarr array that `read` reads, with errors that name its store, `source`, and the chunk."""
     dims = tuple(getattr(array.metadata, "dimension_names", None) or ())
     if len(dims) != len(array.shape) or None in dims:

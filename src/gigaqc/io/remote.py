@@ -24,14 +24,14 @@ from zarr.core.sync import sync
 from gigaqc import config
 from gigaqc.io.ahead import Ahead
 from gigaqc.io.direct import BlockArray
-from gigaqc.io.layout import Index, Layout, Part, Shard
+from gigaqc.io.layout import ArrayLayout, ChunkPart, Index, Shard
 from gigaqc.io.seen import ChunkError, Unreachable, told
 from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
 
 if TYPE_CHECKING:
     import zarr
 
-Block = tuple[tuple[int, int], ...]
+BlockSlices = tuple[tuple[int, int], ...]
 
 
 class RemoteArray(BlockArray):
@@ -39,7 +39,7 @@ class RemoteArray(BlockArray):
 
     asks_ahead = True
 
-    def __init__(self, array: zarr.Array, layout: Layout) -> None:
+    def __init__(self, array: zarr.Array, layout: ArrayLayout) -> None:
         super().__init__(array, layout)
         store = array.store
         self._store = store if isinstance(store, RetryingStore) else RetryingStore(store)
@@ -47,7 +47,7 @@ class RemoteArray(BlockArray):
         self._indices: dict[str, asyncio.Task[np.ndarray | None]] = {}
         self._ahead = self._new_ahead()
 
-    def _new_ahead(self) -> Ahead[Block, Part]:
+    def _new_ahead(self) -> Ahead[BlockSlices, ChunkPart]:
         most = max(config.read_ahead() // self._layout.nbytes, 4)
         return Ahead(self._parts, self._ask, most)
 
@@ -83,17 +83,17 @@ class RemoteArray(BlockArray):
         blocks = map(self._block, keys)
         self._ahead.begin([block for block in blocks if block is not None])
 
-    def _block(self, key: Any) -> Block | None:
+    def _block(self, key: Any) -> BlockSlices | None:
         spans = self._spans(key)
         return None if spans is None else tuple((s.start, s.stop) for s in spans)
 
-    def _parts(self, block: Block) -> Iterator[Part]:
+    def _parts(self, block: BlockSlices) -> Iterator[ChunkPart]:
         return self._layout.parts([range(*ends) for ends in block])
 
     def _begin(self, spans: Sequence[range]) -> None:
         self._ahead.begin([tuple((s.start, s.stop) for s in spans)])
 
-    def _decoded(self, part: Part) -> Iterator[tuple[Index, np.ndarray]]:
+    def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
         stored: list[Any] | None = None
         for k, index in enumerate(part.chunks):
             for attempt in itertools.count(1):
@@ -113,7 +113,7 @@ class RemoteArray(BlockArray):
                     yield index, chunk
                     break
 
-    def _taken(self, part: Part) -> list[Any]:
+    def _taken(self, part: ChunkPart) -> list[Any]:
         try:
             return self._ahead.take(part)
         except ValueError:  # the index of a shard
@@ -122,7 +122,7 @@ class RemoteArray(BlockArray):
             failed = self._unread(part, error)
         raise failed  # without what led to it, much of which cannot be sent to another process
 
-    def _unread(self, part: Part, error: Exception) -> Unreachable:
+    def _unread(self, part: ChunkPart, error: Exception) -> Unreachable:
         why = str(error) if isinstance(error, Unanswered) else told(error)
         cure = "check your credentials, and that you may read this object"
         if isinstance(error, Unanswered) or may_pass(error):
@@ -130,7 +130,7 @@ class RemoteArray(BlockArray):
             cure += "to a local disk"
         return Unreachable(self._name(part.key), part.chunks[0], why, cure)
 
-    def _undecodable(self, part: Part, index: Index, error: Exception) -> ChunkError:
+    def _undecodable(self, part: ChunkPart, index: Index, error: Exception) -> ChunkError:
         return ChunkError(
             self._name(part.key),
             index,
@@ -143,10 +143,10 @@ class RemoteArray(BlockArray):
 
     # ---- requests, which run on the loop of zarr
 
-    def _ask(self, part: Part) -> Future:
+    def _ask(self, part: ChunkPart) -> Future:
         return asyncio.run_coroutine_threadsafe(self._stored(part), _loop(os.getpid()))
 
-    async def _stored(self, part: Part) -> list[Any]:
+    async def _stored(self, part: ChunkPart) -> list[Any]:
         """The bytes of the chunks of a part; None of those that are not there."""
         async with _gate(asyncio.get_running_loop()):
             if self._layout.shard is None:
@@ -157,7 +157,7 @@ class RemoteArray(BlockArray):
         found = await self._store.get(self._prefix + key, default_buffer_prototype(), byte_range)
         return None if found is None else found.as_numpy_array().data
 
-    async def _of_shard(self, part: Part) -> list[Any]:
+    async def _of_shard(self, part: ChunkPart) -> list[Any]:
         shard = self._layout.shard
         assert shard is not None
         if len(part.chunks) == math.prod(shard.counts):

@@ -17,7 +17,7 @@ from numba import njit
 
 from gigaqc.errors import ParameterError
 
-_Line = npt.NDArray[np.int32]
+_Int32Line = npt.NDArray[np.int32]
 _ALL_OPEN = (True, True, True, True)
 _NO_LINE = np.zeros(0, np.int32)
 
@@ -54,10 +54,10 @@ class BlockComponents:
     closed_area: int
     closed_largest: int
     open_areas: npt.NDArray[np.int64]
-    top: _Line
-    bottom: _Line
-    left: _Line
-    right: _Line
+    top: _Int32Line
+    bottom: _Int32Line
+    left: _Int32Line
+    right: _Int32Line
 
     @property
     def nbytes(self) -> int:

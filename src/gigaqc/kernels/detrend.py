@@ -33,7 +33,7 @@ _CONTRACT = {"contract"}  # a product and a sum rounded once
 
 
 @dataclass(frozen=True)
-class Steps:
+class TimeSteps:
     """What adding rows to a fit takes: polynomials at the row, gains, and the residual's weight."""
 
     values: Floats  # (rows, degree + 1)
@@ -67,7 +67,7 @@ def gram_values(frames: npt.ArrayLike, degree: int) -> Floats:
 
 
 @lru_cache(maxsize=1024)
-def frame_steps(before: int, frames: int, degree: int) -> Steps:
+def frame_steps(before: int, frames: int, degree: int) -> TimeSteps:
     """How to add `frames` frames to the `before` ones that precede them without a gap."""
     n = np.arange(before, before + frames, dtype="f8")
     values, norms = gram_values(n, degree), gram_norms(n + 1, degree)
@@ -77,7 +77,7 @@ def frame_steps(before: int, frames: int, degree: int) -> Steps:
         known = n >= k  # else the frames so far leave this degree open
         gains[known, k] = weights[known] * values[known, k] / norms[known, k]
         weights = np.where(known, weights * (n - k) / (n + k + 1), 0.0)
-    return Steps(values, gains, weights)
+    return TimeSteps(values, gains, weights)
 
 
 def legendre(times: npt.ArrayLike, total: int, degree: int) -> Floats:
@@ -120,7 +120,7 @@ def gram_mixes(start: int, frames: int, total: int, degree: int) -> Floats:
 
 
 @lru_cache(maxsize=1024)
-def series_steps(before: int, after: int, degree: int) -> tuple[Steps, Steps]:
+def series_steps(before: int, after: int, degree: int) -> tuple[TimeSteps, TimeSteps]:
     """How to add to the fit of `before` frames that of the `after` ones that follow it.
 
     Each coefficient of the second fit is a row that is added to the first: here that of the mean,
@@ -140,8 +140,8 @@ def series_steps(before: int, after: int, degree: int) -> tuple[Steps, Steps]:
             row[k + 1 :] -= row[k] * mixes[k, k + 1 :]
             mixes[k, k + 1 :] += gain[k] * row[k + 1 :]
     return (
-        Steps(rows[:1], gains[:1], weights[:1]),
-        Steps(rows[1:], gains[1:], weights[1:]),
+        TimeSteps(rows[:1], gains[:1], weights[:1]),
+        TimeSteps(rows[1:], gains[1:], weights[1:]),
     )
 
 
@@ -163,7 +163,7 @@ def compiled_type(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def add_frames(
-    block: npt.NDArray[Any], reference: Floats, steps: Steps, fit: Floats, squares: Floats
+    block: npt.NDArray[Any], reference: Floats, steps: TimeSteps, fit: Floats, squares: Floats
 ) -> None:
     """Add the rows of a block to the sums of its pixels, all of which have a value in each.
 

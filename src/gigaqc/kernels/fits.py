@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gigaqc.backend import beside, namespace_of
-from gigaqc.kernels.detrend import Floats, Steps, gram_norms, place
+from gigaqc.kernels.detrend import Floats, TimeSteps, gram_norms, place
 from gigaqc.kernels.vectors import doubles
 
 
@@ -64,7 +64,7 @@ def all_finite(block: Any) -> bool:
     return not xp.isdtype(block.dtype, "real floating") or bool(xp.all(xp.isfinite(block)))
 
 
-def add_frames(block: Any, reference: Any, steps: Steps, fit: Any, squares: Any) -> None:
+def add_frames(block: Any, reference: Any, steps: TimeSteps, fit: Any, squares: Any) -> None:
     """Add rows one by one, as `detrend.add_frames`."""
     for t, weight in enumerate(steps.weights.tolist()):
         rest = doubles(block[t, :]) - reference

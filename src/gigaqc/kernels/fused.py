@@ -25,7 +25,7 @@ FEW_RESPONSES = 32768 - 128  # the first of 256 responses about 0, in 16 bits
 RESPONSE_ZERO = 65536  # the bin of response 0 in tables of integer responses
 
 
-Bounds = tuple[int, int, int, int]
+Extent = tuple[int, int, int, int]
 """y0, y1, x0, x1."""
 
 
@@ -35,9 +35,9 @@ class PlaneTables(NamedTuple):
     Shapes are those of `integer_plane`; where those of `float_plane` differ they come second.
     """
 
-    bounds: Bounds
+    bounds: Extent
     """Centres whose 3x3 neighbourhood is looked at."""
-    dead_bounds: Bounds
+    dead_bounds: Extent
     """Pixels that are judged for dead windows."""
     tile_row: np.ndarray
     """Of each line the row of its tiles, among those that the plane touches."""

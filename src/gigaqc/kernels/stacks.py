@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from gigaqc.backend import beside, namespace_of
+from gigaqc.grid import Halo
 from gigaqc.kernels.transform import gaussian_weights, mirrored
 
-Halo = tuple[int, int, int, int]
 Curve = tuple[np.ndarray, np.ndarray]
+"""Values, ascending, and the fraction of the channel up to each."""
 
 
 def result_type(xp: Any, dtype: Any) -> Any:

@@ -128,10 +128,10 @@ def divided_by_sum(
         yield xp.where(values > cap, float(cap), values)
 
 
-Bins = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+BinTables = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def bins_in_window(values: Any, low: float, high: float) -> tuple[int, int, Bins]:
+def bins_in_window(values: Any, low: float, high: float) -> tuple[int, int, BinTables]:
     """Finite values other than 0: how many, how many below a window, and those in it by bin.
 
     Bins are keys as of `preprocess.keys_of`, ascending, counts, and the smallest and the largest

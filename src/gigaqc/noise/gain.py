@@ -146,7 +146,7 @@ def gain_map(
 
 
 @dataclass(frozen=True)
-class _Request:
+class _CurveRequest:
     """What is asked of the curve."""
 
     nbins: int
@@ -155,13 +155,13 @@ class _Request:
     integers: bool
 
 
-def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) -> _Request:
+def _checked(nbins: int, offset: float | None, estimator: str, dtype: np.dtype) -> _CurveRequest:
     if isinstance(nbins, bool) or not isinstance(nbins, (int, np.integer)) or nbins < 1:
         raise ParameterError(f"nbins: got {nbins!r}; pass a whole number from 1, such as 50.")
     if estimator not in ("mad", "variance"):
         raise ParameterError(f"estimator: got {estimator!r}; pass one of mad, variance.")
     level = None if offset is None else number(offset, "offset", "a grey value, such as 100.0")
-    return _Request(int(nbins), level, estimator, dtype.kind in "bui")
+    return _CurveRequest(int(nbins), level, estimator, dtype.kind in "bui")
 
 
 def _temporal_maps(frames: Any, estimator: str) -> PlaneMaps:
@@ -191,7 +191,7 @@ def _gain_of(maps: PlaneMaps, offset: float) -> np.ndarray:
 
 
 def _numbers(
-    states: TimeStates, frames: int, request: _Request
+    states: TimeStates, frames: int, request: _CurveRequest
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """The results of each plane, lazily."""
     dims = tuple(str(d) for d in states.image.dims[:-2])
@@ -205,7 +205,7 @@ def _numbers(
     return found
 
 
-def _curve(states: PlaneStates, frames: int, request: _Request) -> PhotonTransfer:
+def _curve(states: PlaneStates, frames: int, request: _CurveRequest) -> PhotonTransfer:
     """That of one plane."""
     first = states.places[0].states[0]
     held = [f.name for f in fields(PlaneMaps) if getattr(first, f.name) is not None]

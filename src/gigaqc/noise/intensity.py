@@ -21,8 +21,9 @@ from gigaqc.formulas.isnr import (
     image_snr,
     outline,
 )
+from gigaqc.grid import Halo
 from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.mapping import map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Sides, sides_pass
 from gigaqc.quality.apart import Apart, By

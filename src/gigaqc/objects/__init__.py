@@ -4,13 +4,13 @@ from gigaqc.objects.labels import aligned, as_labels, check_fit, ring_labels
 from gigaqc.objects.measures import Pairs, Stained, pairs_pass, stained_pass
 from gigaqc.objects.parquet import checked_parquet, read_table, spilling, write_table
 from gigaqc.objects.passes import object_pass
-from gigaqc.objects.state import Objects, Request, observe
+from gigaqc.objects.state import ObjectRequest, Objects, observe
 from gigaqc.objects.table import label_index, table_of
 
 __all__ = [
+    "ObjectRequest",
     "Objects",
     "Pairs",
-    "Request",
     "Stained",
     "aligned",
     "as_labels",

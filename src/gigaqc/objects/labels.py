@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError
+from gigaqc.grid import Halo
 from gigaqc.image import as_image, opened
 from gigaqc.io.units import in_unit
 from gigaqc.kernels import objects as kernels
-from gigaqc.mapping import Halo, map_image
+from gigaqc.mapping import map_image
 from gigaqc.objectsums import pixel_size
 from gigaqc.rechunking import rechunked
 

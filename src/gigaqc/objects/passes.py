@@ -8,7 +8,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from gigaqc.objects.labels import aligned
-from gigaqc.objects.state import Request, observe
+from gigaqc.objects.state import ObjectRequest, observe
 from gigaqc.passes import Pass
 
 
@@ -32,7 +32,7 @@ def object_pass(
     folder
         Where rows are kept that are too many for memory; None keeps all.
     """
-    request = Request.of(labels, image, connectivity, folder)
+    request = ObjectRequest.of(labels, image, connectivity, folder)
     if image is None:
         source, mask = labels.expand_dims("c"), None
     else:

@@ -21,7 +21,7 @@ SPILLED_ROWS = 1 << 16  # rows that go to a file together
 
 
 @dataclass(frozen=True)
-class Request:
+class ObjectRequest:
     """What to observe of each block.
 
     `channels` intensities; pieces joined diagonally too where `reach` is 1; rows beyond
@@ -40,7 +40,7 @@ class Request:
         image: xr.DataArray | None,
         connectivity: int = 8,
         folder: Path | None = None,
-    ) -> Request:
+    ) -> ObjectRequest:
         """That for labels and the image they lie on."""
         return cls(
             channels=0 if image is None else image.sizes["c"],
@@ -54,7 +54,7 @@ class Request:
 class Objects:
     """Objects of a part of an image."""
 
-    request: Request
+    request: ObjectRequest
     parts: tuple[Rows, ...]
     edges: tuple[BlockEdges, ...] = ()
     runs: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Objects:
 
 
 def observe(
-    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, request: Request
+    channels: Iterable[np.ndarray], masks: Channels | None, place: Place, request: ObjectRequest
 ) -> Objects:
     """What a task does: labels come as the mask of an image, or as the only channel."""
     images: Iterable[np.ndarray] = ()

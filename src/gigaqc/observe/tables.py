@@ -23,7 +23,7 @@ _NO_COUNTS = (0, np.zeros(0, "i8"))
 _NO_HISTOGRAM = np.zeros((2, 0), "i4")
 
 
-class _Scratch(threading.local):
+class _ThreadTables(threading.local):
     """Dense tables of a thread, cleared by whoever used them: fresh ones would cost page faults."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class _Scratch(threading.local):
         self.nothing = np.zeros(65536, "i4")
 
 
-_SCRATCH = _Scratch()
+_SCRATCH = _ThreadTables()
 
 
 class Tables:

@@ -17,12 +17,12 @@ from gigaqc.errors import ChannelWarning, ParameterError, warn
 from gigaqc.formulas.refine import wanted_bins
 from gigaqc.image import as_image, channel_names, check_same_channels, chosen_channels
 from gigaqc.kernels import transform
-from gigaqc.mapping import Channels, map_image, reduce_image, result_dtype
+from gigaqc.mapping import ChannelTasks, map_image, reduce_image, result_dtype
 from gigaqc.observe import Request, Second
 from gigaqc.passes import Pass, join
 from gigaqc.preprocess.steps import (
-    First,
-    Steps,
+    FirstRead,
+    PreprocessSteps,
     count_ratios,
     observe_first,
     observe_sums,
@@ -149,8 +149,10 @@ def pixel_clustering_preprocess(
     check_same_channels(chosen)
     sigmas = _sigmas(sigma, chosen[0].sizes["c"])
     limit = math.inf if cap is None else float(cap)
-    fields = [_Field(i, Steps(sigmas, norm_sum, limit, result_dtype(i.dtype))) for i in chosen]
-    plan = _Plan(fields, q, q_sum, q_post, together=pool == "exact")
+    fields = [
+        _Field(i, PreprocessSteps(sigmas, norm_sum, limit, result_dtype(i.dtype))) for i in chosen
+    ]
+    plan = _PreprocessPlan(fields, q, q_sum, q_post, together=pool == "exact")
     results = [like(r, g) for r, g in zip(plan.results(), given, strict=True)]
     return results if several else results[0]
 
@@ -190,7 +192,7 @@ class _Field:
     """An image and what is done to it."""
 
     image: xr.DataArray
-    steps: Steps
+    steps: PreprocessSteps
 
     @property
     def pixels(self) -> int:
@@ -230,13 +232,13 @@ class _Field:
         """The read that gives the result."""
         return map_image(
             self.image, preprocessed, factors, threshold, post, self.steps,
-            name="preprocessed", depth=self.steps.depth, channels=Channels.TOGETHER,
+            name="preprocessed", depth=self.steps.depth, channels=ChannelTasks.TOGETHER,
             on_device=True,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _PreprocessPlan:
     """Which reads of which images give which percentiles."""
 
     fields: Sequence[_Field]
@@ -254,12 +256,12 @@ class _Plan:
         if (self.q, self.q_sum, self.q_post) != (None, None, None):
             samples = self._samples()
         if self.q is not None:
-            found = [join("percentiles", First.percentiles, s, self.q) for s in samples]
+            found = [join("percentiles", FirstRead.percentiles, s, self.q) for s in samples]
             factors = join("factors", _factors, names, self.q, *found)
         if self.q_sum is not None:
             found = []
             for sample, pool in zip(samples, self._pools(), strict=True):
-                window = join("window", First.sum_window, sample, self.q_sum, factors)
+                window = join("window", FirstRead.sum_window, sample, self.q_sum, factors)
                 counted = _pooled([f.sums(factors, window) for f in pool])
                 found.append(join("sum", CountedChannels.quantiles, counted, self.q_sum / 100))
             threshold = join("threshold", _threshold, *found)
@@ -267,7 +269,7 @@ class _Plan:
             found = []
             for sample, pool in zip(samples, self._pools(), strict=True):
                 given = (sample, self.q_post, factors, threshold, pool[0].steps)
-                windows = join("windows", First.ratio_windows, *given)
+                windows = join("windows", FirstRead.ratio_windows, *given)
                 counted = _pooled([f.ratios(factors, threshold, windows) for f in pool])
                 found.append(join("post", CountedChannels.quantiles, counted, self.q_post / 100))
             post = join("post-factors", _factors, names, self.q_post, *found)
@@ -288,7 +290,7 @@ class _Plan:
             if self.q is not None and layout_of(np.dtype(pool[0].image.dtype)) is not None:
                 bins = join("bins", _bins, sample, self.q)
                 again = _pooled([f.again(bins) for f in pool])
-                sample = join("with-refined", First.with_refined, sample, again)
+                sample = join("with-refined", FirstRead.with_refined, sample, again)
             samples.append(sample)
         return samples
 
@@ -301,7 +303,7 @@ def _merged(*states: Any) -> Any:
     return merged(states)
 
 
-def _bins(first: First, q: float) -> Second:
+def _bins(first: FirstRead, q: float) -> Second:
     """What the second read of floats is to look at."""
     assert isinstance(first.histogram, KeyHistogram) and first.zeros is not None
     bins = tuple(

@@ -11,11 +11,11 @@ import numpy as np
 from gigaqc import observe as observing
 from gigaqc.backend import namespace_of
 from gigaqc.distribution import Histogram, KeyHistogram
+from gigaqc.grid import Halo
 from gigaqc.kernels import stacks, transform, vectors
 from gigaqc.kernels.dispatch import of_place, twin
 from gigaqc.kernels.preprocess import add_scaled, divide_by_sum
 from gigaqc.kernels.sampling import drawn_positions, gathered
-from gigaqc.mapping import Halo
 from gigaqc.observe import Channels, Place, Request
 from gigaqc.preprocess.windows import CountedChannels, Counter, Window, predicted_window
 
@@ -26,7 +26,7 @@ _SALT = 0x67716351  # any number: which pixels are drawn
 
 
 @dataclass(frozen=True)
-class Steps:
+class PreprocessSteps:
     """What is done to a pixel besides the percentiles."""
 
     sigmas: tuple[float | None, ...]
@@ -41,7 +41,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class First:
+class FirstRead:
     """Of the first read: the histogram of the values, and a sample of pixels (n, C)."""
 
     histogram: Histogram | None
@@ -49,21 +49,21 @@ class First:
     raw: np.ndarray
     blurred: np.ndarray
 
-    def merge(self, other: First) -> First:
+    def merge(self, other: FirstRead) -> FirstRead:
         """Both, of other pixels."""
         histogram, zeros = self.histogram, self.zeros
         if histogram is not None:
             histogram, zeros = histogram.merge(other.histogram), zeros + other.zeros  # type: ignore
         raw = np.concatenate([self.raw, other.raw])
-        return First(histogram, zeros, raw, np.concatenate([self.blurred, other.blurred]))
+        return FirstRead(histogram, zeros, raw, np.concatenate([self.blurred, other.blurred]))
 
-    def with_refined(self, again: observing.Again | None) -> First:
+    def with_refined(self, again: observing.Again | None) -> FirstRead:
         """With exact values in the bins that decide a percentile."""
         if again is None:
             return self
         assert isinstance(self.histogram, KeyHistogram)
         histogram = self.histogram.with_refined(again.refined)
-        return First(histogram, self.zeros, self.raw, self.blurred)
+        return FirstRead(histogram, self.zeros, self.raw, self.blurred)
 
     def percentiles(self, q: float) -> np.ndarray:
         """Of the pixels of each channel that are not 0; NaN where there are none."""
@@ -81,7 +81,7 @@ class First:
         return predicted_window(sums, q_sum / 100)
 
     def ratio_windows(
-        self, q_post: float, factors: np.ndarray, threshold: float, steps: Steps
+        self, q_post: float, factors: np.ndarray, threshold: float, steps: PreprocessSteps
     ) -> list[Window]:
         """Where the last percentile of each channel lies."""
         ratios = np.empty((len(factors), len(self.blurred)))
@@ -97,8 +97,8 @@ def observe_first(
     place: Place,
     request: Request | None,
     fraction: float,
-    steps: Steps,
-) -> First:
+    steps: PreprocessSteps,
+) -> FirstRead:
     """The first read of a block: its histogram, if there is a request, and its drawn pixels."""
     raw: list[np.ndarray] = []
     blurred: list[np.ndarray] = []
@@ -121,7 +121,7 @@ def observe_first(
     else:
         state = observing.observe(drawn(), None, place, request).state  # type: ignore[arg-type]
         histogram, zeros = state.histogram, state.tally.table[4].copy()
-    return First(histogram, zeros, np.stack(raw, axis=-1), np.stack(blurred, axis=-1))
+    return FirstRead(histogram, zeros, np.stack(raw, axis=-1), np.stack(blurred, axis=-1))
 
 
 def _blurred_at(channel: np.ndarray, at: tuple[np.ndarray, ...], sigma: float | None) -> np.ndarray:
@@ -197,7 +197,7 @@ def count_ratios(
     factors: np.ndarray,
     threshold: float,
     windows: Sequence[Window],
-    steps: Steps,
+    steps: PreprocessSteps,
 ) -> CountedChannels:
     """Pixels of a block, done but for the last percentile, counted in a window a channel."""
     counters = [Counter(window) for window in windows]
@@ -210,7 +210,7 @@ def _count_divided_on_device(
     halo: Halo,
     factors: np.ndarray,
     threshold: float,
-    steps: Steps,
+    steps: PreprocessSteps,
     counters: Sequence[Counter],
 ) -> None:
     given = (_blurred_on_device(block, halo, steps), factors, threshold, steps.norm_sum)
@@ -225,7 +225,7 @@ def _count_divided(
     halo: Halo,
     factors: np.ndarray,
     threshold: float,
-    steps: Steps,
+    steps: PreprocessSteps,
     counters: Sequence[Counter],
 ) -> None:
     ones = np.ones(len(block))
@@ -246,7 +246,7 @@ def preprocessed(
     factors: np.ndarray,
     threshold: float,
     post: np.ndarray,
-    steps: Steps,
+    steps: PreprocessSteps,
 ) -> np.ndarray:
     """All steps for a block, (c, ..., y, x)."""
     return _divided(block, halo, factors, threshold, post, steps)
@@ -258,7 +258,7 @@ def _divided_on_device(
     factors: np.ndarray,
     threshold: float,
     post: np.ndarray,
-    steps: Steps,
+    steps: PreprocessSteps,
 ) -> Any:
     xp = namespace_of(block[0])
     pixels = _blurred_on_device(block, halo, steps)
@@ -275,7 +275,7 @@ def _divided(
     factors: np.ndarray,
     threshold: float,
     post: np.ndarray,
-    steps: Steps,
+    steps: PreprocessSteps,
 ) -> np.ndarray:
     blurred = _blurred(block, halo, steps)
     out = blurred if blurred.dtype == steps.dtype else np.empty(blurred.shape, steps.dtype)
@@ -284,7 +284,7 @@ def _divided(
     return out
 
 
-def _blurred(block: Sequence[np.ndarray], halo: Halo, steps: Steps) -> np.ndarray:
+def _blurred(block: Sequence[np.ndarray], halo: Halo, steps: PreprocessSteps) -> np.ndarray:
     """The channels of a block, blurred; float32 where that is as good."""
     top, bottom, left, right = halo
     *others, height, width = block[0].shape
@@ -308,7 +308,7 @@ def _is_short(dtype: np.dtype) -> bool:
     return dtype.kind in "bu" and dtype.itemsize <= 2
 
 
-def _blurred_on_device(block: Sequence[Any], halo: Halo, steps: Steps) -> list[Any]:
+def _blurred_on_device(block: Sequence[Any], halo: Halo, steps: PreprocessSteps) -> list[Any]:
     """The same of channels on a device, where they stay."""
     xp = namespace_of(block[0])
     out = []

@@ -217,7 +217,7 @@ def segmentation_quality(
     if isinstance(labels, Statistics):
         _refuse_beside_statistics(image=image, tissue=tissue, ring=ring)
         held = _held(labels)
-        asked = _Asked(held.layout, int(tile), tissue=False, ring=False)
+        asked = _QualityRequest(held.layout, int(tile), tissue=False, ring=False)
         return _dataset(quality_of(held.rows, asked), asked)
     if isinstance(labels, LazyStatistics):
         _refuse_beside_statistics(image=image, tissue=tissue, ring=ring)
@@ -239,7 +239,7 @@ def segmentation_quality(
         whole_tissue = mask.sum().data
         covered = _with_mask(beside, mask)
     objects = object_pass(found, covered, connectivity=connectivity)
-    request = _Asked(layout, int(tile), tissue is not None, ring is not None)
+    request = _QualityRequest(layout, int(tile), tissue is not None, ring is not None)
     covering = _as_delayed(whole_tissue)
     whole = join("segmentation", quality_of, objects, request, around, covering)
     return _dataset(whole, request)
@@ -301,7 +301,7 @@ def _as_delayed(value: Any) -> Delayed | None:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _QualityRequest:
     """What `quality_of` is to say."""
 
     layout: Layout
@@ -321,7 +321,10 @@ class _Asked:
 
 
 def quality_of(
-    objects: Objects | Rows, asked: _Asked, around: Objects | None = None, tissue: Any = None
+    objects: Objects | Rows,
+    asked: _QualityRequest,
+    around: Objects | None = None,
+    tissue: Any = None,
 ) -> Results:
     """The variables of `segmentation_quality` from its passes."""
     rows = objects.rows() if isinstance(objects, Objects) else objects
@@ -334,7 +337,7 @@ def quality_of(
     return {**found, "cells": cells_by_tile(rows, asked.layout, asked.tile)}
 
 
-def _dataset(whole: Delayed | Results, asked: _Asked) -> xr.Dataset:
+def _dataset(whole: Delayed | Results, asked: _QualityRequest) -> xr.Dataset:
     """What `quality_of` gives, or will give, by name."""
     layout = asked.layout
     count = len(layout.channels)

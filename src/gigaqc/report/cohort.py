@@ -72,7 +72,7 @@ class _Column:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class _SampleLine:
     """A row of the table."""
 
     link: Link
@@ -93,7 +93,7 @@ class _Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _CohortPicture:
     uri: str
     alt: str
 
@@ -267,9 +267,9 @@ def address(page: Any) -> str:
     return "./" + quote("/".join(parts), safe="/", errors="replace")
 
 
-def _sample(row: dict[Any, Any], status: Status, columns: Sequence[_Column]) -> _Sample:
+def _sample(row: dict[Any, Any], status: Status, columns: Sequence[_Column]) -> _SampleLine:
     failed = status is Status.ERROR
-    return _Sample(
+    return _SampleLine(
         link=Link(name_of(row["sample"]), address(row.get("page"))),
         status=status,
         batch="" if is_missing(row.get("batch")) else name_of(row["batch"]).short,
@@ -325,7 +325,7 @@ def _varies(summary: pd.DataFrame, column: _Column) -> bool:
 
 def _strips(
     summary: pd.DataFrame, columns: Sequence[_Column], outliers: pd.DataFrame
-) -> list[_Picture]:
+) -> list[_CohortPicture]:
     """Each metric of all samples, those that the table shows first."""
     varying = sorted((c for c in columns if _varies(summary, c)), key=lambda c: not c.about.primary)
     batches = summary["batch"].dropna().nunique() if "batch" in summary else 0
@@ -345,7 +345,7 @@ def _strips(
         numbers = _numbers(summary[column.key])
         ends = [format_value(float(v), column.about.kind) for v in (numbers.min(), numbers.max())]
         alt = f"{column.about.label} of each sample by batch, from {ends[0]} to {ends[1]}"
-        found.append(_Picture(uri, alt))
+        found.append(_CohortPicture(uri, alt))
     return found
 
 
@@ -400,7 +400,7 @@ def _drift_rows(drift: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _drift_pictures(
     summary: pd.DataFrame, drift: pd.DataFrame, columns: Sequence[_Column], outliers: pd.DataFrame
-) -> list[_Picture]:
+) -> list[_CohortPicture]:
     """The metrics that run most surely with the order."""
     by_key = {c.key: c for c in columns}
     wanted = [
@@ -423,5 +423,5 @@ def _drift_pictures(
             f"{column.about.label} over the order of acquisition, rank correlation "
             f"{format_value(row['rho'])}"
         )
-        found.append(_Picture(uri, alt))
+        found.append(_CohortPicture(uri, alt))
     return found

@@ -37,7 +37,7 @@ class HeatMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class MapGrid:
     """Maps of the same tiles.
 
     Attributes
@@ -81,7 +81,7 @@ def map_side(channels: int) -> int:
 
 def channel_grid(
     assessment: Any, position: int, short: str, flags: Sequence[FlagRow], side: int
-) -> Grid | None:
+) -> MapGrid | None:
     """The maps of one channel; None where the image is one tile or less.
 
     Parameters
@@ -141,7 +141,7 @@ def _grid(
     tiles: tuple[int, int],
     step: int,
     start: int,
-) -> Grid:
+) -> MapGrid:
     rows, columns = (math.ceil(n / step) for n in tiles)
     origin = assessment.provenance or {}
     tile = int((origin.get("parameters") or {}).get("tile") or 0)
@@ -149,7 +149,7 @@ def _grid(
     size = (int(sizes.get("y") or 0), int(sizes.get("x") or 0))
     if not tile or tiles != tuple(math.ceil(n / tile) for n in size):
         tile, size = 0, (0, 0)  # these tiles are no grid of this image
-    return Grid(maps, same, rows, columns, start, step, tiles, tile, size)
+    return MapGrid(maps, same, rows, columns, start, step, tiles, tile, size)
 
 
 def _heat_map(wanted: Metric, small: np.ndarray, short: str, status: Status, step: int) -> HeatMap:
@@ -171,7 +171,7 @@ def _heat_map(wanted: Metric, small: np.ndarray, short: str, status: Status, ste
     )
 
 
-def object_grid(assessment: Any) -> Grid | None:
+def object_grid(assessment: Any) -> MapGrid | None:
     """The map of objects by tile; None where there are no tiles to tell apart.
 
     Parameters

@@ -36,7 +36,7 @@ class Card:
     thumbnail_alt: str
     histogram: str
     histogram_alt: str
-    grid: maps.Grid | None
+    grid: maps.MapGrid | None
     flags: tuple[view.FlagRow, ...]
 
 
@@ -154,14 +154,14 @@ def _histogram_alt(assessment: Any, key: str, short: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Objects:
+class _ObjectsSection:
     """The label image: its numbers, and where its objects lie."""
 
     facts: list[view.Fact]
-    grid: maps.Grid | None
+    grid: maps.MapGrid | None
 
 
-def _objects(assessment: Any) -> _Objects | None:
+def _objects(assessment: Any) -> _ObjectsSection | None:
     """None without labels."""
     if getattr(assessment, "objects", None) is None:
         return None
@@ -170,7 +170,7 @@ def _objects(assessment: Any) -> _Objects | None:
         text = format_value(assessment.summary.get(entry.key), entry.kind)
         if text != MISSING and entry.key not in _TOLD_AS_COUNTS:
             found.append(view.Fact(entry.label, text))
-    return _Objects(found, maps.object_grid(assessment))
+    return _ObjectsSection(found, maps.object_grid(assessment))
 
 
 def _of(source: Source) -> list[Metric]:

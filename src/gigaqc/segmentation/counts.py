@@ -12,10 +12,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError, ParameterError
+from gigaqc.grid import Halo
 from gigaqc.image import as_image
 from gigaqc.io.location import stem
 from gigaqc.io.units import in_unit, unit_name
-from gigaqc.mapping import Halo, reduce_image
+from gigaqc.mapping import reduce_image
 from gigaqc.segmentation.nuclei import segment_nuclei
 from gigaqc.typing import ChannelLike, ImageLike
 
@@ -99,15 +100,15 @@ def count_nuclei(
 
 
 @dataclass(frozen=True)
-class Areas:
+class LabelAreas:
     """Pixels of each label, part by part: (labels, counts)."""
 
     parts: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def merge(self, other: Areas) -> Areas:
+    def merge(self, other: LabelAreas) -> LabelAreas:
         """Of two parts of an image."""
-        both = Areas(self.parts + other.parts)
-        return Areas((both._added(),)) if len(both.parts) > _MOST_PARTS else both
+        both = LabelAreas(self.parts + other.parts)
+        return LabelAreas((both._added(),)) if len(both.parts) > _MOST_PARTS else both
 
     def _added(self) -> tuple[np.ndarray, np.ndarray]:
         labels, counts = (np.concatenate([p[k] for p in self.parts]) for k in (0, 1))
@@ -123,10 +124,10 @@ def _areas(labels: xr.DataArray) -> Any:
     return reduce_image(as_image(labels), _observe, name="areas")
 
 
-def _observe(block: Sequence[np.ndarray], halo: Halo, channels: slice) -> Areas:
+def _observe(block: Sequence[np.ndarray], halo: Halo, channels: slice) -> LabelAreas:
     (plane,) = block
     labels, counts = np.unique(plane, return_counts=True)
-    return Areas(((labels[labels != 0], counts[labels != 0]),))
+    return LabelAreas(((labels[labels != 0], counts[labels != 0]),))
 
 
 def _labels(image: xr.DataArray, name: str) -> xr.DataArray:

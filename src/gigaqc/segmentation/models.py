@@ -94,7 +94,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _ModelKind:
     package: Callable[[], Any]
     load: Callable[[Any, str, bool], Any]
     predict: Callable[[Any, np.ndarray, dict[str, Any]], Any]
@@ -151,11 +151,11 @@ def _predict_cellpose(model: Any, block: np.ndarray, options: dict[str, Any]) ->
 
 
 _MODELS = {
-    "stardist": _Kind(
+    "stardist": _ModelKind(
         _stardist, _load_stardist, _predict_stardist,
         "pass model=, the folder of a model with its config.json and weights.",
     ),
-    "cellpose": _Kind(
+    "cellpose": _ModelKind(
         _cellpose, _load_cellpose, _predict_cellpose,
         "pass model=, the file of its weights.",
     ),

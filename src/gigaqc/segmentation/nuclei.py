@@ -22,18 +22,18 @@ from gigaqc.rechunking import rechunked
 from gigaqc.scanning import scan
 from gigaqc.scratch import Scratch, check_temporary
 from gigaqc.segmentation.models import PERCENTILES, Levels, Model
-from gigaqc.segmentation.stitching import Grid, stitch
+from gigaqc.segmentation.stitching import Tiling, stitch
 from gigaqc.segmentation.watershed import (
     LOCAL_REACH,
     Radii,
-    Steps,
+    WatershedSteps,
     observe_radii,
     watershed_labels,
 )
 from gigaqc.statistics import Part, Statistics
 from gigaqc.typing import ChannelLike, ImageLike, PathLike
 
-Method = Literal["watershed", "stardist", "cellpose"]
+SegmentationMethod = Literal["watershed", "stardist", "cellpose"]
 
 _SMALLEST_TILE = 16
 _OVERLAP = 64  # pixels; of models, which look further, 96
@@ -46,7 +46,7 @@ def segment_nuclei(
     image: ImageLike,
     channel: ChannelLike,
     *,
-    method: Method | Callable[[np.ndarray], Any] = "watershed",
+    method: SegmentationMethod | Callable[[np.ndarray], Any] = "watershed",
     diameter: float | None = None,
     tile: int = 1024,
     overlap: int | None = None,
@@ -194,7 +194,7 @@ def segment_nuclei(
         )
     depth = min(reach, tile) if overlap is None else _whole("overlap", overlap, 1, tile)
     scratch = None if temporary is None else Scratch(temporary)
-    grid = Grid(tile, depth, on_error == "skip", scratch)
+    grid = Tiling(tile, depth, on_error == "skip", scratch)
     # To hash a model or a function may be to read all its weights: each call is its own.
     known_by = None if segment is _with_watershed else uuid.uuid4().hex
     return stitch(plane, segment, *arguments, grid=grid, known_by=known_by).rename(None)
@@ -206,7 +206,7 @@ def _with_function(
     return function(block if levels is None else levels.scaled(block))
 
 
-def _with_watershed(block: np.ndarray, steps: Steps) -> np.ndarray:
+def _with_watershed(block: np.ndarray, steps: WatershedSteps) -> np.ndarray:
     return watershed_labels(block, steps)
 
 
@@ -319,7 +319,7 @@ class _Asked:
 
 def _steps(
     plane: xr.DataArray, asked: _Asked, diameter: float | None, tile: int
-) -> Delayed | Steps:
+) -> Delayed | WatershedSteps:
     """How blocks are segmented, once the threshold and the diameter are known."""
     threshold: Delayed | float
     if isinstance(asked.threshold, str):
@@ -334,9 +334,11 @@ def _steps(
     return join("steps", _steps_of, asked, size, threshold)
 
 
-def _steps_of(asked: _Asked, diameter: float, threshold: float) -> Steps:
+def _steps_of(asked: _Asked, diameter: float, threshold: float) -> WatershedSteps:
     window = diameter if asked.local else 0.0
-    return Steps.of(threshold, diameter, asked.sigma, asked.min_distance, asked.min_area, window)
+    return WatershedSteps.of(
+        threshold, diameter, asked.sigma, asked.min_distance, asked.min_area, window
+    )
 
 
 def _threshold_of(statistics: Statistics, local: bool) -> float:

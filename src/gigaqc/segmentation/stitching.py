@@ -14,7 +14,8 @@ from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.typing import Key
 
 from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning, warn
-from gigaqc.mapping import Blocks, Halo, image_of, observe_blocks
+from gigaqc.grid import Halo
+from gigaqc.mapping import Blocks, image_of, observe_blocks
 from gigaqc.naming import named
 from gigaqc.rechunking import rechunked
 from gigaqc.scratch import Scratch
@@ -32,7 +33,7 @@ from gigaqc.segmentation.tiles import (
 
 
 @dataclass(frozen=True)
-class Grid:
+class Tiling:
     """Tiles of `tile` pixels, each seen with `overlap` pixels more at every side.
 
     `skip` says that a tile on which `segment` fails has no labels, instead of failing the rest.
@@ -50,7 +51,7 @@ class Grid:
 
 
 def stitch(
-    image: xr.DataArray, segment: Callable, *arguments: Any, grid: Grid, known_by: Any = None
+    image: xr.DataArray, segment: Callable, *arguments: Any, grid: Tiling, known_by: Any = None
 ) -> xr.DataArray:
     """Labels of an image of one channel, from those of its tiles (lazy).
 
@@ -63,7 +64,12 @@ def stitch(
     tiled = rechunked(image, {d: sides.get(str(d), -1) for d in image.dims})
     name = named("nuclei", tiled, segment, arguments if known_by is None else known_by, grid)
     blocks = observe_blocks(
-        tiled, _segmented, _Work(segment, grid), *arguments, name=f"{name}-tile", depth=grid.overlap
+        tiled,
+        _segmented,
+        _StitchWork(segment, grid),
+        *arguments,
+        name=f"{name}-tile",
+        depth=grid.overlap,
     )
     _add_labels(name, blocks, image.sizes["x"])
     plane = tiled.isel(c=0, drop=True)
@@ -71,15 +77,19 @@ def stitch(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _StitchWork:
     """What is done with a tile; a class, so that dask does not look inside."""
 
     segment: Callable
-    grid: Grid
+    grid: Tiling
 
 
 def _segmented(
-    block: Sequence[np.ndarray], halo: Halo, index: tuple[int, ...], work: _Work, *arguments: Any
+    block: Sequence[np.ndarray],
+    halo: Halo,
+    index: tuple[int, ...],
+    work: _StitchWork,
+    *arguments: Any,
 ) -> Tile:
     """What a task does with a tile."""
     (channel,) = block
@@ -187,18 +197,18 @@ class _Places:
 
 
 @dataclass(frozen=True)
-class _First:
+class _FirstPixels:
     positions: np.ndarray
     failure: str | None
 
 
-def _firsts(tile: Tile, width: int) -> _First:
+def _firsts(tile: Tile, width: int) -> _FirstPixels:
     """What of a tile is needed to number objects; not its pixels."""
-    return _First(tile.firsts(width), tile.failure)
+    return _FirstPixels(tile.firsts(width), tile.failure)
 
 
 def _numbers(
-    firsts: Sequence[_First], seams: Sequence[Sequence[np.ndarray]], places: _Places
+    firsts: Sequence[_FirstPixels], seams: Sequence[Sequence[np.ndarray]], places: _Places
 ) -> Numbers:
     failures = [f.failure for f in firsts if f.failure is not None]
     if failures:

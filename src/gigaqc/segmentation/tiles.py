@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import SegmentationError
+from gigaqc.grid import Halo
 from gigaqc.kernels.stitching import first_pixels, number_labels, same_objects
-from gigaqc.mapping import Halo
 from gigaqc.scratch import explained
 
 NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))

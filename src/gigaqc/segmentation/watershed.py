@@ -15,7 +15,7 @@ _UNKNOWN = 10.0  # pixels, of a nucleus where no sample shows one: then there is
 
 
 @dataclass(frozen=True)
-class Steps:
+class WatershedSteps:
     """How a block is segmented; all lengths in pixels.
 
     A pixel is foreground if its blurred value exceeds `threshold` and, with `window`, the Gaussian
@@ -38,7 +38,7 @@ class Steps:
         min_distance: int | None = None,
         min_area: int | None = None,
         window: float = 0.0,
-    ) -> Steps:
+    ) -> WatershedSteps:
         """What follows from the diameter where nothing is said."""
         if math.isnan(diameter):
             diameter = _UNKNOWN
@@ -68,7 +68,7 @@ def foreground(block: npt.NDArray, threshold: float, sigma: float, window: float
     return positive if finite is None else positive & finite
 
 
-def watershed_labels(block: npt.NDArray, steps: Steps) -> npt.NDArray[np.int32]:
+def watershed_labels(block: npt.NDArray, steps: WatershedSteps) -> npt.NDArray[np.int32]:
     """Nuclei of a block, in the order of their markers.
 
     Holes below a ninth of a nucleus' square are filled; markers are the maxima of the smoothed

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from spatialdata import SpatialData
 
-Pairs = Sequence[tuple[str, str]]
+PairsLike = Sequence[tuple[str, str]]
 
 
 def assess(
@@ -186,7 +186,7 @@ def _labels_by_image(sdata: SpatialData, keys: Sequence[str], given: Any) -> dic
 
 def _pairs_by_image(
     images: Mapping[str, xr.DataArray], given: Iterable[tuple[str, str]]
-) -> dict[str, Pairs]:
+) -> dict[str, PairsLike]:
     pairs = [tuple(str(n) for n in pair) for pair in given]
     names = {key: channel_names(image) for key, image in images.items()}
     if len(images) == 1 or not pairs:

@@ -32,7 +32,7 @@ def segment_nuclei(
     output_layer: Layers,
     channel: str | int,
     *,
-    method: segmentation.Method | Callable[[np.ndarray], Any] = "watershed",
+    method: segmentation.SegmentationMethod | Callable[[np.ndarray], Any] = "watershed",
     diameter: float | None = None,
     tile: int = 1024,
     overlap: int | None = None,

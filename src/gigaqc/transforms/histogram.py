@@ -7,18 +7,17 @@ import xarray as xr
 
 from gigaqc.distribution import CodeHistogram, layout_of
 from gigaqc.errors import ParameterError
+from gigaqc.grid import Halo
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks
 from gigaqc.kernels.dispatch import twin
-from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.kernels.stacks import Curve
+from gigaqc.mapping import map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass
 from gigaqc.statistics import Statistics
 from gigaqc.transforms.common import like, statistics_of
 from gigaqc.typing import ImageLike
-
-Curve = tuple[np.ndarray, np.ndarray]
-"""Values, ascending, and the fraction of the channel up to each."""
 
 
 def equalize_histogram(image: ImageLike, nbins: int = 256) -> xr.DataArray:

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ParameterError
+from gigaqc.grid import Halo
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.kernels import stacks
 from gigaqc.kernels.dispatch import twin
-from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.mapping import map_image, result_dtype
 from gigaqc.passes import join
 from gigaqc.scanning import StatisticsLike
 from gigaqc.statistics import Statistics

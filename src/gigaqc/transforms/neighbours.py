@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ParameterError
+from gigaqc.grid import Halo
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks, transform
 from gigaqc.kernels.dispatch import twin
-from gigaqc.mapping import Halo, map_image, result_dtype
+from gigaqc.mapping import map_image, result_dtype
 from gigaqc.transforms.common import like, number
 from gigaqc.typing import ImageLike
 
