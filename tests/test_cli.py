@@ -347,12 +347,14 @@ def test_a_real_run_from_a_shell(stores, tmp_path):
     assert "i: FAIL" in done.stdout and "Index: " in done.stdout
 
 
+@pytest.mark.long
 def test_a_real_run_in_worker_processes(stores, tmp_path):
     done = gigaqc("assess", stores, "-o", tmp_path / "out", "--workers", 2, "--memory", "2GB", "-q")
     assert done.returncode == 0, done.stderr
     assert {"i.html", "i.json", "i.zarr"} <= set(results(tmp_path / "out"))
 
 
+@pytest.mark.long
 def test_the_real_demo(tmp_path):
     done = gigaqc("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

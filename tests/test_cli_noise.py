@@ -278,6 +278,7 @@ def test_gain_of_a_folder_by_workers(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.values[0], FRAMES.var(axis=0, ddof=1), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_workers_and_memory(movie: Path, tmp_path: Path) -> None:
     done = run("tsnr", movie, "-o", tmp_path / "out", "--workers", 2, "--memory", "2GB", "-q")
     assert done.exit_code == 0, done.output

@@ -101,6 +101,7 @@ def objects(path: Path, side: int, chunk: int) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "run",
     [*QUICK, *(pytest.param(run, marks=pytest.mark.slow) for run in SLOW)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -154,12 +153,11 @@ def greedily_held(graph: dict[Any, Any], nbytes: int) -> int:
             users[needed].append(key)
     left = {key: len(names) for key, names in users.items()}
     values: dict[Any, Any] = {}
-    last = {key: -rank for rank, key in enumerate(sorted(graph, key=str))}
-    ready = [(False, last[key], key) for key, n in waiting.items() if not n]
-    heapq.heapify(ready)
+    ready = {key for key, n in waiting.items() if not n}
     most = 0
     while ready:
-        _, _, key = heapq.heappop(ready)
+        key = max(ready, key=lambda k: (not pixels_of(graph[k], values), str(k)))
+        ready.remove(key)
         node = graph[key]
         values[key] = node({name: values[name] for name in node.dependencies})
         for needed in node.dependencies:
@@ -169,7 +167,7 @@ def greedily_held(graph: dict[Any, Any], nbytes: int) -> int:
         for user in users[key]:
             waiting[user] -= 1
             if not waiting[user]:
-                heapq.heappush(ready, (bool(pixels_of(graph[user], values)), last[user], user))
+                ready.add(user)
         most = max(most, sum(getattr(v, "nbytes", 0) >= nbytes for v in values.values()))
     return most
 

@@ -191,6 +191,7 @@ def test_alone_is_this_thread_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not machine.is_alone()
 
 
+@pytest.mark.long
 def test_cli_says_the_same_with_workers(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

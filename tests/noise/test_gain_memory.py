@@ -45,6 +45,7 @@ def growth(folder: Path, shape: tuple[int, ...], estimator: str, memory: int) ->
     return route, taken.growth
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("estimator", ["mad", "variance"])
 def test_a_series_8_times_larger_than_its_limit(tmp_path: Path, estimator: str) -> None:
     """1 GiB of frames of 512 KiB in 128 MiB; maps and fit, about 80 bytes a pixel, are 20 MiB."""

@@ -37,6 +37,7 @@ def growth(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> int
     return taken.growth
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunks", [(1, 512, 512), (50, 512, 512)], ids=["one frame", "50 frames"])
 def test_a_series_8_times_larger_than_what_it_may_take(
     tmp_path: Path, chunks: tuple[int, ...]

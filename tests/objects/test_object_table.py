@@ -325,6 +325,7 @@ def test_each_chunk_is_read_once(
     assert all(set(count_reads(store).values()) == {1} for store in stores)
 
 
+@pytest.mark.long
 def test_on_other_processes(tmp_path: Path) -> None:
     labels, image = drawn_labels(4, (200, 200), "u4", "blobs"), drawn_image(4, 1, (200, 200), "u2")
     zarr.create_array(str(tmp_path / "l"), data=labels, chunks=(70, 70))

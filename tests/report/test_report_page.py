@@ -76,6 +76,7 @@ def test_forty_channels_are_small_and_quick(variants: dict[str, Any]) -> None:
     assert len(page.encode()) < 5_000_000
 
 
+@pytest.mark.long
 def test_pure_noise_stays_within_the_size(made: Any) -> None:
     noisy = made.fake()
     rng = np.random.default_rng(0)
