@@ -142,6 +142,28 @@ def _gigaqc(
     """
 
 
+TissueOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHANNEL",
+        help="Channel that shows where the tissue is; by default the nuclear one; `none` leaves "
+        "tissue out.",
+    ),
+]
+RulesOption = Annotated[
+    str,
+    typer.Option(metavar="robust|recipe|FILE", help="The limits; FILE is TOML with your own."),
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|NAME",
+        help="Label image of the objects: a path, with {sample} for the sample's name, or the name "
+        "of the labels in each store.",
+    ),
+]
+
+
 @app.command(short_help="Judge images and write a page for each.")
 def assess(
     sources: Sources,
@@ -152,27 +174,10 @@ def assess(
     channels: ChannelsOption = None,
     element: Element = None,
     level: Level = 0,
-    tissue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CHANNEL",
-            help="Channel that shows where the tissue is; by default the nuclear one; `none` "
-            "leaves tissue out.",
-        ),
-    ] = None,
-    rules: Annotated[
-        str,
-        typer.Option(metavar="robust|recipe|FILE", help="The limits; FILE is TOML with your own."),
-    ] = "robust",
+    tissue: TissueOption = None,
+    rules: RulesOption = "robust",
     tile: Annotated[int, typer.Option(min=1, help="Side of the tiles in maps, pixels.")] = 512,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|NAME",
-            help="Label image of the objects: a path, with {sample} for the sample's name, or the "
-            "name of the labels in each store.",
-        ),
-    ] = None,
+    labels: LabelsOption = None,
     expected_pair: Annotated[
         list[str] | None,
         typer.Option(metavar="A,B", help="Two channels that may correlate; give it once a pair."),

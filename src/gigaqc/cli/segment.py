@@ -61,6 +61,12 @@ class TableFormat(enum.StrEnum):
     PARQUET = "parquet"
 
 
+Threshold = Annotated[
+    str | None,
+    typer.Option(metavar="otsu|local|VALUE", help="Of the watershed; local needs --diameter."),
+]
+
+
 @app.command(short_help="Label the nuclei of images, and measure them.")
 def segment(
     sources: Sources,
@@ -82,10 +88,7 @@ def segment(
     diameter: Annotated[
         float | None, typer.Option(metavar="PIXELS", help="Of a nucleus; by default estimated.")
     ] = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(metavar="otsu|local|VALUE", help="Of the watershed; local needs --diameter."),
-    ] = None,
+    threshold: Threshold = None,
     tile: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a tile.")] = 1024,
     overlap: Annotated[
         int | None,
@@ -123,31 +126,68 @@ def segment(
         if output_layer is None:
             reading = OpeningOptions(checked_dims(dims), channels, element, level)
             jobs = _jobs(sources, out, element, table, overwrite)
+            with computing(workers, memory, scheduler):
+                qualities = _segment_each(jobs, sources, reading, channel, options, quiet=quiet)
         else:
             refuse_reading(dims, channels, level)
             sdata, layer = opened_store(sources, element, None, output_layer, overwrite)
             jobs = [] if out is None else _jobs(sources, out, layer, table, overwrite)
-        qualities = []
-        with computing(workers, memory, scheduler):
-            if output_layer is not None:
-                image = gq.open_image(sources[0], element=layer)
-                name = _nuclear(image, channel)
-                with bar("segment", quiet=quiet):
-                    gq.spatial.segment_nuclei(
-                        sdata, layer, output_layer, name, overwrite=overwrite, **options
-                    )
-                labels = gq.open_labels(sources[0], element=output_layer)
-                job = jobs[0] if jobs else None
-                qualities.append(_measured(job, image, labels, name, quiet=quiet))
-                say(f"{sources[0]}: wrote labels/{output_layer}", quiet)
-            else:
-                for job, source in zip(jobs, sources, strict=True):
-                    image = reading.open(source)
-                    name = _nuclear(image, channel)
-                    lazy = gq.segment_nuclei(image, name, **options)
-                    qualities.append(_segmented(job, image, lazy, name, quiet=quiet))
+            element_of = _Layer(sources[0], sdata, layer, output_layer, overwrite)
+            with computing(workers, memory, scheduler):
+                qualities = [_segment_layer(element_of, jobs, channel, options, quiet=quiet)]
     if strict and any(quality != "GOOD" for quality in qualities):
         raise typer.Exit(Exit.FAILED)
+
+
+def _segment_each(
+    jobs: Sequence[_Job],
+    sources: Sequence[str],
+    reading: OpeningOptions,
+    channel: str | None,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> list[str]:
+    """Segment one source after another into files; the quality of each."""
+    qualities = []
+    for job, source in zip(jobs, sources, strict=True):
+        image = reading.open(source)
+        name = _nuclear(image, channel)
+        lazy = gq.segment_nuclei(image, name, **options)
+        qualities.append(_segmented(job, image, lazy, name, quiet=quiet))
+    return qualities
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """An image of a SpatialData store, and where its labels go."""
+
+    source: str
+    sdata: Any
+    image: str
+    labels: str
+    overwrite: bool
+
+
+def _segment_layer(
+    layer: _Layer,
+    jobs: Sequence[_Job],
+    channel: str | None,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> str:
+    """Segment an image of a store into labels of the store; the quality."""
+    image = gq.open_image(layer.source, element=layer.image)
+    name = _nuclear(image, channel)
+    with bar("segment", quiet=quiet):
+        gq.spatial.segment_nuclei(
+            layer.sdata, layer.image, layer.labels, name, overwrite=layer.overwrite, **options
+        )
+    labels = gq.open_labels(layer.source, element=layer.labels)
+    quality = _measured(jobs[0] if jobs else None, image, labels, name, quiet=quiet)
+    say(f"{layer.source}: wrote labels/{layer.labels}", quiet)
+    return quality
 
 
 def _options(
