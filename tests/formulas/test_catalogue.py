@@ -152,6 +152,7 @@ OWN = (
         error=its_error,
         primary=True,
         compared=True,
+        headline=True,
         artifact=True,
         map="brightest",
     ),

@@ -144,6 +144,7 @@ METRICS = (
         limits={"robust": above(1e-4, 1e-2)},
         primary=True,
         compared=True,
+        headline=True,
         artifact=True,
         map="clipped_fraction",
     ),
@@ -167,6 +168,7 @@ METRICS = (
         floor=beyond_structure,
         primary=True,
         compared=True,
+        headline=True,
         artifact=True,
     ),
     Metric(

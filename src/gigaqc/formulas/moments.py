@@ -109,6 +109,7 @@ METRICS = (
         exact="1e-12 of the sum of absolute values",
         primary=True,
         compared=True,
+        headline=True,
     ),
     Metric(
         "std",

@@ -168,6 +168,8 @@ class Metric:
     compared
         Whether the samples of a cohort are compared by it; of a channel's metric, by the median
         over channels too.
+    headline
+        Whether the median of a channel's metric stands in the first view of a cohort.
     column
         What the summary of a cohort calls a number of a sample; `key` unless said.
     artifact
@@ -201,6 +203,7 @@ class Metric:
     primary: bool = False
     assessed: bool = True
     compared: bool = False
+    headline: bool = False
     column: str = ""
     artifact: bool = False
     map: str = ""

@@ -99,6 +99,7 @@ METRICS = (
         floor=above_noise,
         primary=True,
         compared=True,
+        headline=True,
     ),
     Metric(
         "snr",

@@ -376,7 +376,7 @@ def _of_key(key: str) -> Metric:
         return base
     label = base.label if base.label[:2].isupper() else base.label[0].lower() + base.label[1:]
     what = f"Median over the channels. {base.what}"
-    return replace(base, key=key, label=f"Median {label}", what=what)
+    return replace(base, key=key, label=f"Median {label}", what=what, primary=base.headline)
 
 
 def _drift_rows(drift: pd.DataFrame) -> list[dict[str, Any]]:
