@@ -38,12 +38,13 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="module")
 def few_pictures() -> Iterator[None]:
-    """Pages of cohorts with a picture of a kind; all take seconds, and are drawn in `report`."""
-    from gigaqc.report import cohort
+    """Pages of cohorts with a picture of a kind that is not drawn; the tests of pages draw all."""
+    from gigaqc.report import cohort, pictures
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cohort, "_MOST_PICTURES", 1)
         patch.setattr(cohort, "_MOST_DRIFTS", 1)
+        patch.setattr(pictures, "themed_svg", lambda *_: "data:image/svg+xml;base64,")
         yield
 
 

@@ -48,7 +48,7 @@ def growth(folder: Path, dtype: str, shape: tuple[int, ...], side: int = 512) ->
     return taken.growth
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4"])
+@pytest.mark.parametrize("dtype", ["u2", pytest.param("f4", marks=pytest.mark.long)])
 def test_four_times_the_area_takes_no_more(tmp_path: Path, dtype: str) -> None:
     """What does grow is small: tiles, profiles, pieces of tissue and the graph.
 

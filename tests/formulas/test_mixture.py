@@ -46,7 +46,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("two apart", "three")  # the others take seconds of scikit-learn each
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in CASES]
+)
 def test_scikit_learn_on_all_values(name: str) -> None:
     """Run until it converges: by default it stops when the bound of all values moves by 1e-3."""
     parts, k = CASES[name]

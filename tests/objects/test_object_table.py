@@ -345,7 +345,9 @@ class TestParquet:
         monkeypatch.setattr(state, "SPILLED_ROWS", 50)
         monkeypatch.setattr(parquet, "RANGE_ROWS", 60)
 
-    @pytest.mark.parametrize("dtype", ["u4", "u8", "i8"])
+    @pytest.mark.parametrize(
+        "dtype", ["u4", *(pytest.param(d, marks=pytest.mark.long) for d in ("u8", "i8"))]
+    )
     def test_the_same_table(self, tmp_path: Path, dtype: str) -> None:
         labels = drawn_labels(2, (400, 500), dtype, "pixels")
         many = np.arange(1, 80 * 100 + 1).reshape(80, 100).astype(dtype)

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import gigaqc as gq
-from gigaqc.errors import ImageTypeError, MaskError, ParameterError
+from gigaqc.errors import ImageTypeError, MaskError, ParameterError, SourceNotFoundError
 from gigaqc.testing import forbid_compute
 
 shapely = pytest.importorskip("shapely")
@@ -175,7 +175,7 @@ def test_only_chunks_that_meet_the_rectangle_are_made():
         (np.zeros((40, 60), bool), ParameterError, "holds no pixel"),
         (np.zeros((4, 6), bool), MaskError, "do not fit"),
         (np.zeros((40, 60)), MaskError, "bool"),
-        ("all", ImageTypeError, "got str"),
+        ("all", SourceNotFoundError, "where: 'all' does not exist"),
     ],
 )
 def test_a_region_that_cannot_be_is_refused(where, error, words):

@@ -60,6 +60,7 @@ def test_links_stay_beside_the_page(page: Any, href: str) -> None:
     assert address(page) == href
 
 
+@pytest.mark.long
 def test_two_thousand_samples_stay_within_the_size(made_cohorts: Any) -> None:
     cohort = made_cohorts.fake_cohort(2000, 40, ["\u6838" * 70 + str(i) for i in range(2000)])
     cohort.summary["error"] = cohort.summary["error"].map(lambda e: e and e + "x" * 900)

@@ -9,6 +9,7 @@ import pytest
 VARIANTS = ("many", "three", "one", "nan", "hostile", "cohort", "single", "hostile_cohort")
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_silent_offline_and_no_wider_than_the_window(

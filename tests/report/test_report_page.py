@@ -69,6 +69,7 @@ def test_names_are_text_and_are_shortened(reader: Any, pages: dict[str, str], ma
     assert pages["hostile"].encode("utf-8")
 
 
+@pytest.mark.long
 def test_forty_channels_are_small_and_quick(variants: dict[str, Any]) -> None:
     start = time.process_time()  # which other processes do not lengthen
     page = report.render(variants["many"])

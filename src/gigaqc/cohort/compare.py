@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,24 +30,27 @@ def compared(summary: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
     """
     done = summary[summary["error"].isna()]
     about = done[["sample", "order", "batch"]].set_index("sample")
-    parts = []
-    for metric in filter(done.columns.__contains__, compared_of_samples()):
-        values = done[metric].astype("f8").to_numpy(na_value=np.nan)
-        parts.append(_part(done["sample"].to_numpy(), None, metric, values))
-    for metric in filter(channels.columns.__contains__, compared_of_channels()):
-        values = channels[metric].to_numpy("f8")
-        parts.append(_part(channels["sample"].to_numpy(), channels["channel"], metric, values))
-    table = pd.concat(parts, ignore_index=True)
+    of_samples = _long(done, filter(done.columns.__contains__, compared_of_samples()))
+    of_channels = _long(channels, filter(channels.columns.__contains__, compared_of_channels()))
+    table = pd.concat([of_samples, of_channels], ignore_index=True)
     for name in about:
         table[name] = about[name].reindex(table["sample"]).to_numpy()
     return table
 
 
-def _part(samples: Any, channels: Any, metric: str, values: np.ndarray) -> pd.DataFrame:
-    named = np.full(len(samples), None, object) if channels is None else np.asarray(channels, "O")
+def _long(table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """A row a value, metric by metric; a table without channels has None there."""
+    keys, n = list(metrics), len(table)
+    named = table["channel"] if "channel" in table else pd.Series([None] * n, dtype=object)
+    values = [table[key].to_numpy("f8", na_value=np.nan) for key in keys]
     return pd.DataFrame(
-        {"sample": samples, "channel": named, "metric": metric, "value": values}
-    ).astype({"sample": object, "channel": object, "metric": object})
+        {
+            "sample": np.tile(table["sample"].to_numpy(object), len(keys)),
+            "channel": np.tile(named.to_numpy(object), len(keys)),
+            "metric": np.repeat(np.array(keys, object), n),
+            "value": np.concatenate(values) if keys else np.empty(0),
+        }
+    )
 
 
 def outlier_table(table: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -173,8 +173,10 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 def _verdict(assessment: Any) -> dict[str, Any]:
     flags = assessment.flags
-    texts = [name for name in flags if name not in ("value", "limit")]
-    kept = flags.astype({**dict.fromkeys(texts, object), "value": "f8", "limit": "f8"})
+    numbers = ("value", "error", "limit")
+    # A column of yes, no and unknown has no type in every version of the format: text it is.
+    told = flags.assign(certain=flags["certain"].astype("string").fillna(""))
+    kept = told.astype({name: "f8" if name in numbers else object for name in told})
     kept.index = [str(k) for k in range(len(kept))]
     whole = {"name": assessment.name, "passed": assessment.passed, **assessment.summary.to_dict()}
     about = json.dumps(assessment.to_dict()["provenance"])
