@@ -184,6 +184,14 @@ def test_it_is_pooled(dtype: str) -> None:
         pool.require(OURS, "a test")
 
 
+def test_a_pool_with_what_was_scanned_without_it_has_none_of_it() -> None:
+    """The count of one image for that of two would be a wrong number."""
+    whole, without = scanned(image("u2")), scanned(image("u2", 1), parts=Part.MOMENTS)
+    for pool in (whole + without, without + whole):
+        assert pool.state[ABOVE] is None
+        assert pool.distribution(0).n == 2 * whole.distribution(0).n
+
+
 def test_pools_lose_the_parts_of_which_nothing_is_left() -> None:
     whole = gq.scan(image("u2"), spectrum=True).compute()
     assert Part((whole + whole).meta.parts) == Part.ALL & ~Part.COLUMNS

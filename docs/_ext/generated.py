@@ -124,18 +124,22 @@ def metric_tables() -> dict[str, str]:
 
 
 _SHOWN = {
-    "formula": "formula", "unit": "unit", "range": "range", "better": "better", "nan": "NaN when",
-    "robust": "robust", "recipe": "recipe",
+    "formula": "formula", "about": "unit, range, better", "nan": "NaN when", "robust": "robust",
+    "recipe": "recipe",
 }  # fmt: skip
 
 
 def _markdown(rows: Any) -> str:
-    """Columns in which something stands; keys with what they are."""
-    shown = {k: title for k, title in _SHOWN.items() if (rows[k] != "").any()}
+    """Columns in which something stands."""
+    told = [
+        {**row, "about": "; ".join(filter(None, (row["unit"], row["range"], row["better"])))}
+        for row in rows.to_dict("records")
+    ]
+    shown = {k: title for k, title in _SHOWN.items() if any(row[k] for row in told)}
     lines = ["| metric | " + " | ".join(shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
-    for row in rows.to_dict("records"):
+    for row in told:
         cells = [str(row[k]).replace("|", "\\|") or "\N{EN DASH}" for k in shown]
-        lines.append(f"| `{row['key']}`: {row['label']} | " + " | ".join(cells) + " |")
+        lines.append(f"| `{row['key']}` | " + " | ".join(cells).replace("<=", "\u2264") + " |")
     return "\n".join([*lines, ""])
 
 

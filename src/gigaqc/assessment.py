@@ -362,6 +362,8 @@ def _tissue(
     """What shows the tissue and how it is found, in words, and the pass that finds it."""
     if tissue is False:
         return None, None, None
+    if isinstance(tissue, np.integer):
+        tissue = int(tissue)
     within = None if mask is None else as_mask(mask, image)
     names = channel_names(image)
     if tissue is None or isinstance(tissue, (str, int)):
@@ -372,7 +374,7 @@ def _tissue(
             mask=within, guard=guard,
         )  # fmt: skip
         return names[index], rules.tissue_method, found
-    return _MASK, _MASK, mask_pass(as_mask(tissue, image), within)
+    return _MASK, _MASK, mask_pass(as_mask(tissue, image, "tissue"), within)
 
 
 def judged(

@@ -40,7 +40,7 @@ class Setting(Generic[T]):
         value = dask.config.get(f"gigaqc.{self.key}", self.default)
         try:
             return self.parse(value)
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise ParameterError(
                 f"gigaqc.{self.key}: dask's configuration has {value!r}; set {self.cure}."
             ) from None

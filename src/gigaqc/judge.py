@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from gigaqc.errors import RulesError
 from gigaqc.formulas.catalogue import metric_of
 from gigaqc.formulas.record import Limit, Scope, Source
 from gigaqc.formulas.status import Status
@@ -37,6 +38,7 @@ def judge_channels(
     rules: Rules, channels: pd.DataFrame, *, planes: int = 1, errors: Errors | None = None
 ) -> list[Flag]:
     """Flags of each channel; `planes` is how many each of its lines runs through."""
+    _check_known(rules.for_scope(Scope.CHANNEL), channels)
     flags = []
     for name, row in channels.to_dict("index").items():
         for limit in rules.for_scope(Scope.CHANNEL):
@@ -45,6 +47,16 @@ def judge_channels(
             error = (errors or {}).get((str(name), limit.metric), math.nan)
             flags += _flag(fitted, str(name), float(row[limit.metric]), error)
     return flags
+
+
+def _check_known(limits: Iterable[Limit], there: Container[str]) -> None:
+    """Refuse rules that name what nobody measured, such as a metric that was removed."""
+    for limit in limits:
+        if limit.metric not in there:
+            raise RulesError(
+                f"rules: they judge {limit.metric!r}, which is no metric of this process; add it "
+                "with gq.add_metric, or leave the limit out."
+            )
 
 
 def judge_sample(
@@ -65,8 +77,10 @@ def judge_sample(
             continue
         if limit.metric == "unreadable_fraction" and not unreadable:
             continue
+        _check_known([limit], summary)
         error = (errors or {}).get((name, limit.metric), math.nan)
-        flags += _flag(limit, name, float(summary[limit.metric]), error)
+        value = summary[limit.metric]
+        flags += _flag(limit, name, math.nan if value is None else float(value), error)
     return [_named(flag, unreadable) for flag in flags]
 
 

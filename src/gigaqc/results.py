@@ -11,7 +11,7 @@ import xarray as xr
 
 from gigaqc.distribution import Distribution
 from gigaqc.formulas.catalogue import chosen
-from gigaqc.formulas.record import Scope, Source
+from gigaqc.formulas.record import Metric, Scope, Source
 from gigaqc.formulas.views import Channel, Sample, Settings
 from gigaqc.quality.channels import channel_correlation
 from gigaqc.quality.histograms import even_edges
@@ -36,7 +36,7 @@ def error_table(sample: Sample, name: str) -> dict[tuple[str, str], float]:
     assert statistics is not None
     found = {}
     for m in chosen(assessed=True):
-        if m.error is None:
+        if m.error is None or not _is_there(m, sample):
             continue
         if m.scope is Scope.SAMPLE:
             found[name, m.key] = float(m.error(sample))
@@ -52,9 +52,17 @@ def sample_numbers(sample: Sample) -> dict[str, Any]:
     for m in chosen(scope=Scope.SAMPLE, assessed=True):
         if m.source is Source.LABELS and sample.objects is None and m.key != "n_cells":
             continue
-        value = m.formula_of(sample)
-        found[m.key] = None if m.kind == "flag" and not isinstance(value, bool) else value
+        if not _is_there(m, sample):
+            found[m.key] = None if m.kind == "flag" else math.nan
+            continue
+        found[m.key] = m.number_of(sample)
     return found
+
+
+def _is_there(metric: Metric, sample: Sample) -> bool:
+    """Whether a sample has what a metric is made from."""
+    missing = {Source.LABELS: sample.objects is None, Source.TISSUE: sample.tissue is None}
+    return not missing.get(metric.source, False)
 
 
 def correlation_table(statistics: Statistics) -> xr.DataArray:

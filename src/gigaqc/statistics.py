@@ -18,7 +18,7 @@ from gigaqc.distribution import Distribution
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
 from gigaqc.io.staging import local_path, staged
 from gigaqc.objectsums import ObjectSums
-from gigaqc.observe import Part, State
+from gigaqc.observe import Part, State, kinds
 from gigaqc.observe.registry import StateKind, all_kinds, names_of, without
 from gigaqc.representation import names, readable_bytes, table_html
 from gigaqc.unreadable import Unreadable
@@ -138,7 +138,7 @@ class Statistics:
             sizes={},
             source=None,
         )
-        state = self.state.pooled().merge(other.state.pooled())
+        state = _pooled(self.state.pooled(), other.state.pooled())
         known = [s.unreadable for s in (self, other) if s.unreadable is not None]
         unreadable = known[0].merge(known[1]) if len(known) == 2 else next(iter(known), None)
         return Statistics(meta, state, unreadable=unreadable)
@@ -200,6 +200,15 @@ class Statistics:
             raise ReadError(
                 f"path: {str(source)!r} holds no readable statistics ({error}); scan again."
             ) from error
+
+
+def _pooled(mine: State, theirs: State) -> State:
+    """Of two images; a state that one of them was scanned without is of neither."""
+    merged = mine.merge(theirs)
+    if np.isnan(mine.shift).all() or np.isnan(theirs.shift).all():  # of no pixels
+        return merged
+    alone = set(mine.held()) ^ set(theirs.held())
+    return merged.holding(dict.fromkeys(alone - {kinds.OUTSIDE.key}))
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -19,7 +20,7 @@ from gigaqc.cli import app
 from gigaqc.errors import ParameterError
 from gigaqc.formulas import catalogue
 from gigaqc.formulas.cohort import summary_columns
-from gigaqc.formulas.record import Metric, Scope, above
+from gigaqc.formulas.record import Metric, Scope, Source, above
 from gigaqc.formulas.schema import json_schema
 from gigaqc.formulas.views import Channel, Sample, Tiles
 
@@ -45,6 +46,8 @@ def test_a_record_tells_all(metric: Metric) -> None:
         assert set(metric.limits) <= set(catalogue.RULE_SETS)
     if metric.function:
         assert callable(getattr(gq, metric.function))
+    if metric.compute is not None and metric.source is Source.STATISTICS and metric.needs == 0:
+        assert metric.key == "unreadable_fraction"  # which no scan can do without
 
 
 def test_no_two_metrics_of_an_assessment_share_a_name() -> None:
@@ -141,7 +144,7 @@ def spread(sample: Sample) -> float:
 
 OWN = (
     Metric(
-        "variation",
+        "own_variation",
         "Variation",
         "Standard deviation over mean.",
         compute=variation,
@@ -188,13 +191,13 @@ def test_an_added_metric_is_in_table_rules_page_and_json(tmp_path: Path) -> None
     verdict = gq.assess(image(), progress=False, tile=16, name="own")
     pixels = image().values.astype("f8")
     expected = pixels.std(axis=(1, 2)) / pixels.mean(axis=(1, 2))
-    np.testing.assert_allclose(verdict.channels["variation"], expected, rtol=1e-9)
+    np.testing.assert_allclose(verdict.channels["own_variation"], expected, rtol=1e-9)
     assert verdict.tiles["brightest"].values.max() == pixels.max()
     assert verdict.summary["spread"] == pytest.approx(np.ptp(pixels.mean(axis=(1, 2))))
 
-    flag = verdict.flags.query("metric == 'variation'").iloc[0]
+    flag = verdict.flags.query("metric == 'own_variation'").iloc[0]
     assert (flag.status, flag.limit, flag.error, flag.certain) == ("WARN", 0.1, 0.01, True)
-    assert flag.reason.startswith("Values vary much (variation 0.2") and "lamp" in flag.reason
+    assert flag.reason.startswith("Values vary much (own_variation 0.2") and "lamp" in flag.reason
     assert verdict.flags.query("metric == 'spread'")["status"].tolist() == ["PASS"]
 
     verdict.to_html(tmp_path / "own.html")
@@ -204,8 +207,8 @@ def test_an_added_metric_is_in_table_rules_page_and_json(tmp_path: Path) -> None
     assert "Spread of means" in page
 
     report = verdict.to_dict()
-    assert report["channels"]["A"]["variation"] == pytest.approx(expected[0])
-    assert "variation" in set(gq.metrics()["key"])
+    assert report["channels"]["A"]["own_variation"] == pytest.approx(expected[0])
+    assert "own_variation" in set(gq.metrics()["key"])
 
 
 @pytest.mark.usefixtures("own")
@@ -213,17 +216,17 @@ def test_an_added_metric_is_judged_by_a_lab_and_compared_in_a_cohort(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "lab.toml").write_text("[channel.variation]\nwarn = 0.9\nfail = 0.95\n")
+    (tmp_path / "lab.toml").write_text("[channel.own_variation]\nwarn = 0.9\nfail = 0.95\n")
     verdict = gq.assess(image(), progress=False, rules=tmp_path / "lab.toml")
-    assert set(verdict.flags.query("metric == 'variation'")["status"]) == {"PASS"}
+    assert set(verdict.flags.query("metric == 'own_variation'")["status"]) == {"PASS"}
     for name in ("a.zarr", "b.zarr", "c.zarr"):
         gq.write_image(image(), name)
     cohort = gq.assess_batch(["a.zarr", "b.zarr", "c.zarr"], "out", progress=False)
-    assert (cohort.summary["median_variation"] > 0.2).all()
+    assert (cohort.summary["median_own_variation"] > 0.2).all()
     assert (cohort.summary["n_artifacts"] == 2).all()
-    assert "spread" in cohort.summary and "variation" in cohort.channels
+    assert "spread" in cohort.summary and "own_variation" in cohort.channels
     assert "Median variation" in (tmp_path / "out" / "index.html").read_text()
-    assert {"median_variation", "spread"} <= set(summary_columns())
+    assert {"median_own_variation", "spread"} <= set(summary_columns())
 
 
 @pytest.mark.usefixtures("own")
@@ -231,7 +234,7 @@ def test_what_was_saved_before_a_metric_was_added_has_it(tmp_path: Path) -> None
     statistics = gq.scan(image()).compute()
     statistics.save(tmp_path / "s.zarr")
     loaded = gq.assess(gq.Statistics.load(tmp_path / "s.zarr"), progress=False)
-    assert (loaded.channels["variation"] > 0.2).all()
+    assert (loaded.channels["own_variation"] > 0.2).all()
 
 
 def test_a_cohort_of_before_compares_what_it_has(
@@ -243,20 +246,27 @@ def test_a_cohort_of_before_compares_what_it_has(
     gq.assess_batch(["a.zarr", "b.zarr", "c.zarr"], "out", progress=False, pages=False)
     gq.add_metric(OWN[0])
     try:
-        assert "median_variation" not in set(gq.Cohort.load("out").outliers(1e-9)["metric"])
+        assert "median_own_variation" not in set(gq.Cohort.load("out").outliers(1e-9)["metric"])
     finally:
-        gq.remove_metric("variation")
+        gq.remove_metric("own_variation")
 
 
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
-        (Metric("snr", "SNR", "Twice.", compute=variation), "a channel metric 'snr' already"),
+        (Metric("snr", "SNR", "Twice.", compute=variation), "or column 'snr' already"),
         (Metric("status", "S", "Taken.", compute=variation), "already"),
         (Metric("coverage", "C", "Of a sample.", compute=variation), "already"),
         (Metric("two words", "T", "No name.", compute=variation), "is no name"),
         (Metric("nothing", "N", "No formula."), "needs compute="),
         (Metric("pairs", "P", "Of pairs.", compute=variation, scope=Scope.PAIR), "the scope"),
+        (Metric("own", "O", "A column.", compute=variation, column="mean_snr"), "another one's"),
+        (Metric("n_flags", "N", "Reserved.", compute=variation), "already"),
+        (Metric("own", "O", "Text.", compute=variation, kind="text"), "pass number"),
+        (Metric("own", "O", "Needs.", compute=variation, needs="moments"), "Part"),
+        (Metric("own", "O", "Limits.", compute=variation, limits={"robust": 5}), "limits of 'own'"),
+        (Metric("own", "O", "Limits.", compute=variation, limits={"lab": above(1, 2)}), "limits"),
+        (Metric("own", "O", "Sets.", compute=variation, scope="tile", floor=max), "floor of"),
         ("snr", "pass a gq.Metric"),
     ],
 )  # fmt: skip
@@ -264,6 +274,91 @@ def test_what_can_be_no_metric(metric: Metric, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         gq.add_metric(metric)
     assert catalogue.metrics_known() == KNOWN
+
+
+def test_scope_and_source_are_words_that_exist() -> None:
+    assert Metric("own", "O", "Words.", compute=variation, scope="sample").scope is Scope.SAMPLE
+    for name in ("scope", "source"):
+        with pytest.raises(ParameterError, match=f"{name}: got 'images'"):
+            Metric("own", "O", "Words.", compute=variation, **{name: "images"})
+
+
+def raising(channel: Channel) -> float:
+    raise ZeroDivisionError("by nothing")
+
+
+def text(channel: Channel) -> str:
+    return "much"
+
+
+def nothing(channel: Channel) -> None:
+    return None
+
+
+def yes(sample: Sample) -> np.bool_:
+    return np.float64(3) > 2
+
+
+def one(tiles: Tiles) -> float:
+    return 1.0
+
+
+@pytest.fixture
+def added(request: pytest.FixtureRequest) -> Iterator[str]:
+    gq.add_metric(request.param)
+    yield request.param.key
+    gq.remove_metric(request.param.key)
+
+
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        (Metric("own", "O", "Raises.", compute=raising), "'own' raised ZeroDivisionError: by noth"),
+        (Metric("own", "O", "Text.", compute=text), "'own' gave str 'much'; return a number"),
+        (Metric("own", "O", "One.", compute=one, scope="tile"), "return numbers .C, t, z, tile_y"),
+    ],
+    indirect=["added"],
+)
+def test_a_formula_that_fails_is_named(added: str, words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        gq.assess(image(), progress=False)
+
+
+@pytest.mark.parametrize("added", [Metric("own", "O", "Nothing.", compute=nothing)], indirect=True)
+def test_nothing_is_nan(added: str) -> None:
+    assert gq.assess(image(), progress=False).channels[added].isna().all()
+
+
+@pytest.mark.parametrize(
+    "added", [Metric("own", "O", "Yes.", compute=yes, scope="sample", kind="flag")], indirect=True
+)
+def test_a_flag_of_numpy_is_yes(added: str) -> None:
+    assert gq.assess(image(), progress=False).summary[added] is True
+
+
+def test_rules_of_a_metric_that_is_gone_say_so() -> None:
+    gq.add_metric(OWN[0])
+    rules = gq.Rules.named("robust")
+    gq.remove_metric(OWN[0].key)
+    with pytest.raises(gq.errors.RulesError, match=r"'own_variation'.*gq.add_metric"):
+        gq.assess(image(), rules=rules, progress=False)
+
+
+def test_a_second_run_has_what_was_added_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.zarr", "b.zarr", "c.zarr"):
+        gq.write_image(image(), name)
+    sources = ["a.zarr", "b.zarr", "c.zarr"]
+    gq.assess_batch(sources, "out", progress=False, pages=False)
+    for factor in (1.0, 2.0):  # another formula is another one
+        gq.add_metric(replace(OWN[0], compute=lambda c, factor=factor: factor))
+        try:
+            cohort = gq.assess_batch(sources, "out", progress=False, pages=False)
+        finally:
+            gq.remove_metric(OWN[0].key)
+        assert (cohort.summary["median_own_variation"] == factor).all()
 
 
 def test_only_what_was_added_can_be_removed() -> None:

@@ -66,11 +66,11 @@ def _tell(table: Any) -> None:
 def _list(table: Any) -> None:
     """A line a metric, by scope."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     for scope, rows in table.groupby("scope", sort=False):
         shown = Table(
-            "Metric", "Better", "Unit", "robust", "recipe", "What it is",
+            Column("Metric", no_wrap=True), "Better", "Unit", "robust", "recipe", "What it is",
             title=f"Of a {scope}", title_justify="left",
         )  # fmt: skip
         for row in rows.itertuples():

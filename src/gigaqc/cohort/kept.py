@@ -21,6 +21,7 @@ from gigaqc._version import __version__
 from gigaqc.assessment import plain
 from gigaqc.cohort.plan import Entry, Options
 from gigaqc.errors import WriteError
+from gigaqc.formulas.catalogue import added
 from gigaqc.io.identity import identity_of
 from gigaqc.report.write import write_text
 from gigaqc.rules import Rules
@@ -82,9 +83,16 @@ class Wanted:
                 tissue, options.tile, options.full_scale, options.dims, options.channels,
                 options.level, options.on_error,
             )  # fmt: skip
-        judging = _digest(entry.name, __version__, rules.to_dict(), pairs)
+        judging = _digest(entry.name, __version__, rules.to_dict(), pairs, *_own_metrics())
         return cls(f"{where} {entry.element or ''}".rstrip(), reading, judging,
                    rules.tissue_method, page)  # fmt: skip
+
+
+def _own_metrics() -> list[str]:
+    """The metrics that this process added, with the code of their formulas."""
+    import cloudpickle
+
+    return [blake2b(cloudpickle.dumps(m), digest_size=16).hexdigest() for m in added()]
 
 
 def _place(entry: Entry) -> str:

@@ -140,7 +140,9 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
             text = [None if pd.isna(v) else writable_name(v) for v in values]
             columns[str(name)] = pd.Series(text, dtype=object)
         elif name in whole:
-            columns[str(name)] = pd.to_numeric(values).astype("Int64")
+            numbers = pd.to_numeric(values)
+            whole_ones = (numbers.dropna() % 1 == 0).all()
+            columns[str(name)] = numbers.astype("Int64" if whole_ones else "f8")
         elif name in flags:
             known = values.map(lambda v: pd.NA if pd.isna(v) else bool(v))
             columns[str(name)] = known.astype("boolean")

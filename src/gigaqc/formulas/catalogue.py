@@ -7,7 +7,7 @@ JSON as all others are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from gigaqc.formulas import (
     signal,
     tissue,
 )
-from gigaqc.formulas.record import Metric, Scope
+from gigaqc.formulas.record import Bounds, Metric, Scope
 from gigaqc.statistics import Part
 
 _OURS = (
@@ -109,7 +109,9 @@ def add_metric(metric: Metric) -> None:
     metric
         ``compute`` gets a `Channel` (scope ``channel``), `Tiles` (``tile``) or a `Sample`
         (``sample``) of `gigaqc.formulas.views`, and returns a number of states that a scan
-        observes anyway.
+        observes anyway; of tiles an array (C, t, z, tile_y, tile_x). What ``needs`` a part that
+        was not scanned is NaN. Pages show a metric of tiles or of the sample where it is
+        ``primary``.
 
     Raises
     ------
@@ -124,34 +126,69 @@ def add_metric(metric: Metric) -> None:
     Examples
     --------
     >>> import numpy as np, gigaqc as gq
-    >>> def variation(channel):
+    >>> from gigaqc.formulas.record import above
+    >>> def own_variation(channel):
     ...     values = channel.values
     ...     return values.std / values.mean if values.n else float("nan")
-    >>> gq.add_metric(gq.Metric("variation", "Variation", "Std over mean.", compute=variation))
+    >>> metric = gq.Metric(
+    ...     "own_variation", "Variation", "Std over mean.", compute=own_variation,
+    ...     limits={"robust": above(0.4, None)}, meaning="values vary", cure="Look at the lamp.",
+    ... )
+    >>> gq.add_metric(metric)
     >>> image = np.array([[[1, 3], [1, 3]]], dtype="u2")
     >>> verdict = gq.assess(image, progress=False, tissue=False)
-    >>> float(verdict.channels["variation"].iloc[0])
+    >>> float(verdict.channels["own_variation"].iloc[0])
     0.5
-    >>> gq.remove_metric("variation")
+    >>> verdict.flags.query("metric == 'own_variation'")["status"].tolist()
+    ['WARN']
+    >>> gq.remove_metric("own_variation")
     """
     if not isinstance(metric, Metric):
         raise ParameterError(f"metric: got {type(metric).__name__}; pass a gq.Metric.")
-    if not metric.key.isidentifier():
-        raise ParameterError(f"metric: key {metric.key!r} is no name; use letters and _.")
-    taken = {m.key for m in chosen(scope=metric.scope, assessed=True)} | {"status"}
-    if metric.key in taken or (metric.scope is not Scope.TILE and metric.key in judged()):
-        raise ParameterError(
-            f"metric: there is a {metric.scope} metric {metric.key!r} already; choose another key."
-        )
-    if metric.compute is None or metric.scope not in (Scope.CHANNEL, Scope.SAMPLE, Scope.TILE):
-        raise ParameterError(
-            f"metric: {metric.key!r} needs compute=, and the scope channel, sample or tile."
-        )
+    for wrong in _faults(metric):
+        raise ParameterError(f"metric: {wrong}.")
     take_over((*_added, metric))
 
 
+def _faults(metric: Any) -> Iterator[str]:
+    """What makes a metric none that can be added, and the cure."""
+    key, scope = metric.key, metric.scope
+    if not isinstance(key, str) or not key.isidentifier():
+        yield f"key {key!r} is no name; use letters and _"
+    tables = (Scope.CHANNEL, Scope.SAMPLE, Scope.PAIR)
+    taken = {m.key for m in metrics_known() if m.assessed and m.scope is scope}
+    taken |= {m.key for m in metrics_known() if m.assessed and {scope, m.scope} <= set(tables)}
+    if key in taken or key in _RESERVED:
+        yield f"there is a {scope} metric or column {key!r} already; choose another key"
+    columns = {m.column or m.key for m in metrics_known() if m.scope is Scope.SAMPLE}
+    if metric.column in columns | _RESERVED or metric.column.startswith("median_"):
+        yield f"column {metric.column!r} is another one's; choose another"
+    if not callable(metric.compute) or scope not in (Scope.CHANNEL, Scope.SAMPLE, Scope.TILE):
+        yield f"{key!r} needs compute=, a function, and the scope channel, sample or tile"
+    if metric.kind not in ("number", "fraction", "count", "flag"):
+        yield f"kind {metric.kind!r} of {key!r}; pass number, fraction, count or flag"
+    if not isinstance(metric.needs, Part):
+        yield f"needs {metric.needs!r} of {key!r}; pass a gigaqc.statistics.Part"
+    if metric.floor is not None and scope is not Scope.CHANNEL:
+        yield f"floor of {key!r} is for metrics of a channel; leave it out"
+    sets = metric.limits if isinstance(metric.limits, Mapping) else {"": None}
+    if not all(k in RULE_SETS and isinstance(v, Bounds) for k, v in sets.items()):
+        yield (
+            f"limits of {key!r} are {metric.limits!r}; pass a dict such as "
+            "{'robust': gigaqc.formulas.record.above(0.1, 0.5)}"
+        )
+
+
+_RESERVED = {
+    "status", "n_flags", "n_artifacts", "tissue_channel", "sample", "channel", "source", "element",
+    "results", "page", "order", "batch", "error", "pass_qc", "name", "c", "t", "z", "y", "x",
+    "tile_y", "tile_x",
+}  # fmt: skip
+"""Names that columns of tables have beside the metrics."""
+
+
 def remove_metric(key: str) -> None:
-    """Take a metric that was added out again.
+    """Take the metrics of a key that were added out again, whatever their scope.
 
     Raises
     ------

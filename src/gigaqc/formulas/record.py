@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
+import numpy as np
+
+from gigaqc.errors import GigaqcError, ParameterError
 from gigaqc.formulas.status import Status
 from gigaqc.statistics import Part
 
@@ -222,12 +225,60 @@ class Metric:
             return None
         return Limit(self.key, self.scope, bounds.side, bounds.warn, bounds.fail, bounds.when_nan)
 
-    @property
-    def formula_of(self) -> Callable[[Any], Any]:
-        """Its `compute`; of what a function of its own makes there is none."""
+    def __post_init__(self) -> None:
+        for name, kind in (("scope", Scope), ("source", Source)):
+            given = getattr(self, name)
+            if given not in set(kind):
+                raise ParameterError(
+                    f"{name}: got {given!r} of the metric {self.key!r}; pass one of "
+                    f"{', '.join(kind)}."
+                )
+            object.__setattr__(self, name, kind(given))
+
+    def of(self, view: Any) -> Any:
+        """What it is of a channel, of all tiles, or of a sample; a view computes it once.
+
+        Raises
+        ------
+        ParameterError
+            When its formula raises.
+        """
         if self.compute is None:
             raise TypeError(f"{self.key} of {self.function} is no function of states")
-        return self.compute
+        try:
+            found = view.once(self.compute)
+        except GigaqcError:
+            raise
+        except Exception as error:
+            raise ParameterError(
+                f"metric: compute of {self.key!r} raised {type(error).__name__}: {error}; return "
+                "NaN where there is no value."
+            ) from error
+        return math.nan if found is None else found
+
+    def number_of(self, view: Any) -> Any:
+        """The same as a number, of `kind` flag as True or False.
+
+        Raises
+        ------
+        ParameterError
+            When its formula raises, or gives no number.
+        """
+        found = self.of(view)
+        if self.kind == "text":
+            return str(found)
+        if isinstance(found, (int, np.integer)) and self.kind != "flag":
+            return int(found)  # also beyond 2^53
+        try:
+            number = float(found)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(
+                f"metric: compute of {self.key!r} gave {type(found).__name__} {str(found)[:60]!r}; "
+                "return a number."
+            ) from error
+        if self.kind == "flag":
+            return None if math.isnan(number) else bool(number)
+        return number
 
 
 _READS = {

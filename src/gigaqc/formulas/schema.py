@@ -12,7 +12,7 @@ SCHEMA = {"name": "gigaqc-assessment", "version": 1}
 
 _NUMBER = {"type": ["number", "string", "null"]}  # NaN is null, infinities are text
 _TYPES: dict[str, dict[str, Any]] = {
-    "count": {"type": ["integer", "number", "null"]},
+    "count": {"type": ["integer", "number", "string", "null"]},
     "flag": {"type": ["boolean", "null"]},
     "text": {"type": ["string", "null"]},
 }

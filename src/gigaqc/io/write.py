@@ -127,7 +127,7 @@ def write_labels(labels: LabelsLike, path: PathLike, *, overwrite: bool = False)
         As `write_image`; and for labels that are no image.
     """
     given = opened(labels, "labels", labels=True)
-    if not isinstance(given, xr.DataArray):
+    if not isinstance(given, xr.DataArray) or not isinstance(given.data, da.Array):
         dims = "zyx" if getattr(given, "ndim", 0) == 3 else None  # of channels it has none
         given = as_image(given, dims=dims, argument="labels").isel(c=0, drop=True)
     write_together([given], [path], (), overwrite, labels=True)

@@ -115,7 +115,7 @@ def channel_results(
     with np.errstate(over="ignore", invalid="ignore"):  # squares near the largest float
         for c in range(len(statistics.channels)):
             channel = Channel(statistics, c, settings, shared)
-            rows.append({m.key: channel.once(m.formula_of) for m in there})
+            rows.append({m.key: m.number_of(channel) for m in there})
     return {**found, **{m.key: np.array([r[m.key] for r in rows], m.dtype) for m in there}}
 
 
@@ -126,10 +126,22 @@ def tile_results(
     tiles = Tiles(statistics, channels)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return {
-            m.key: tile_map(tiles.once(m.formula_of), statistics)
+            m.key: tile_map(_by_tile(m, tiles), statistics)
             for m in metrics
             if not m.needs & ~statistics.meta.parts
         }
+
+
+def _by_tile(metric: Metric, tiles: Tiles) -> np.ndarray:
+    found, sums = np.asarray(metric.of(tiles)), tiles.state.tiles
+    assert sums is not None
+    shape = sums.box.values.shape[1:]
+    if found.shape != shape or found.dtype.kind not in "biuf":
+        raise ParameterError(
+            f"metric: compute of {metric.key!r} gave {found.dtype} of shape {found.shape}; return "
+            f"numbers (C, t, z, tile_y, tile_x), here {shape}."
+        )
+    return found
 
 
 def tile_variables(

@@ -333,7 +333,7 @@ def quality_of(
         None if tissue is None else int(tissue),
     )  # fmt: skip
     sample = Sample(objects=labelled)
-    found = {m.key: m.formula_of(sample) for m in asked.metrics}
+    found = {m.key: m.of(sample) for m in asked.metrics}
     return {**found, "cells": cells_by_tile(rows, asked.layout, asked.tile)}
 
 

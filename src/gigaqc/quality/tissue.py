@@ -97,4 +97,4 @@ def tissue_integrity(
 def tissue_scalars(found: TissueMask, metrics: Sequence[Metric], settings: Settings) -> Results:
     """The variables of `tissue_integrity` from a tissue pass."""
     sample = Sample(tissue=found, settings=settings)
-    return {m.key: np.dtype(m.dtype).type(m.formula_of(sample)) for m in metrics}
+    return {m.key: np.dtype(m.dtype).type(m.of(sample)) for m in metrics}
