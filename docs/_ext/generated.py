@@ -119,7 +119,7 @@ def metric_tables() -> dict[str, str]:
     }
     parts = []
     for scope, rows in table.groupby("scope", sort=False):
-        parts += [f"## Of a {scope}", "", _markdown(rows)]
+        parts += [f"### Of a {scope}", "", _markdown(rows)]
     return {**pages, "metrics/tables/all.md": "\n".join(parts)}
 
 
