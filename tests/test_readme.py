@@ -72,7 +72,7 @@ def test_python(folder: Path) -> None:
 def test_shell(folder: Path) -> None:
     [_, commands] = blocks("sh")
     lines = [line for line in commands.splitlines() if line.startswith("gigaqc ")]
-    assert len(lines) == 10
+    assert len(lines) == 11
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         words = [m for w in words for m in (map(str, sorted(Path().glob(w))) if "*" in w else [w])]
