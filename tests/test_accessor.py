@@ -86,7 +86,7 @@ def test_a_method_has_signature_and_docstring_of_its_verb(verb):
 
 def test_help_and_completion_show_the_verbs():
     shown = pydoc.render_doc(image().gq.scan, renderer=pydoc.plaintext)
-    assert "scan(*, labels" in shown
+    assert "scan(*,labels" in "".join(shown.split())  # from Python 3.13 on in lines
     assert "Observe everything that the metrics need" in shown
     assert set(VERBS) <= set(dir(image().gq))
 
