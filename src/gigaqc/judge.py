@@ -38,10 +38,11 @@ def judge_channels(
     rules: Rules, channels: pd.DataFrame, *, planes: int = 1, errors: Errors | None = None
 ) -> list[Flag]:
     """Flags of each channel; `planes` is how many each of its lines runs through."""
-    _check_known(rules.for_scope(Scope.CHANNEL), channels)
+    limits = rules.for_scope(Scope.CHANNEL)
+    _check_known(limits, channels)
     flags = []
     for name, row in channels.to_dict("index").items():
-        for limit in rules.for_scope(Scope.CHANNEL):
+        for limit in limits:
             floor = metric_of(limit.metric).floor
             fitted = limit if floor is None else floor(limit, row, planes)
             error = (errors or {}).get((str(name), limit.metric), math.nan)

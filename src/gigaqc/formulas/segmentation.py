@@ -120,18 +120,14 @@ def overlap_of(labelled: Labelled) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class OfLabels:
-    """A metric's `compute`: a formula of the label image of a sample, or one name of what it gives.
-
-    Without a label image there is no number.
-    """
+    """A metric's `compute`: a formula of a sample's label image, or one name of what it gives."""
 
     formula: Callable[[Labelled], Any]
     name: str = ""
 
     def __call__(self, sample: Sample) -> Any:
         """The number of a sample."""
-        if sample.objects is None:
-            return np.nan
+        assert sample.objects is not None
         found = sample.objects.once(self.formula)
         return found[self.name] if self.name else found
 

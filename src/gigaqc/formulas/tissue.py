@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from gigaqc.formulas.record import Metric, Scope, Source, below
 from gigaqc.formulas.status import Status
@@ -28,17 +25,6 @@ def fragmentation(largest: int, total: int) -> float:
 def intact(coverage: float, fragmentation: float, min_coverage: float) -> bool:
     """Whether there is enough tissue and most of it hangs together; False for a NaN coverage."""
     return coverage > min_coverage and fragmentation < MAX_FRAGMENTATION
-
-
-@dataclass(frozen=True)
-class OfTissue:
-    """A metric's `compute`: a formula of the tissue of a sample; no number without tissue."""
-
-    formula: Callable[[Sample], Any]
-
-    def __call__(self, sample: Sample) -> Any:
-        """The number of a sample."""
-        return math.nan if sample.tissue is None else self.formula(sample)
 
 
 def coverage_of(sample: Sample) -> float:
@@ -78,7 +64,7 @@ METRICS = (
         "channel.",
         formula="tissue pixels / valid pixels",
         nan="no valid pixel",
-        compute=OfTissue(coverage_of),
+        compute=coverage_of,
         range="0..1",
         kind="fraction",
         meaning="too little of the image is tissue",
@@ -96,7 +82,7 @@ METRICS = (
         "Tissue fragments",
         "Pieces of the tissue, pixels of which touch along a side.",
         formula="number of 4-connected components",
-        compute=OfTissue(fragments_of),
+        compute=fragments_of,
         range="0..",
         kind="count",
         dtype="i8",
@@ -107,7 +93,7 @@ METRICS = (
         "Fragmentation",
         "Tissue outside of its largest piece.",
         formula="1 - largest component / all components; 1 without tissue",
-        compute=OfTissue(fragmentation_of),
+        compute=fragmentation_of,
         range="0..1",
         better="lower",
         kind="fraction",
@@ -118,7 +104,7 @@ METRICS = (
         "Tissue intact",
         "Whether there is enough tissue, and most of it hangs together.",
         formula="coverage > min_coverage and fragmentation < 0.5",
-        compute=OfTissue(intact_of),
+        compute=intact_of,
         kind="flag",
         dtype="?",
     ),

@@ -108,7 +108,9 @@ def channel_grid(
             continue
         _, values = plot.tile_map(assessment.tiles, wanted.key, position)
         # Where few pixels are bad, a mean over many tiles would hide them.
-        small, _ = pictures.shrink(values, side, np.nanmax if _is_share(wanted) else np.nanmean)
+        small, _ = pictures.shrink(
+            values, side, np.nanmax if wanted.kind == "fraction" else np.nanmean
+        )
         if np.isnan(small).all():
             same.append(f"{wanted.label}: not measurable in any tile")
             continue
@@ -128,10 +130,6 @@ def _shown_by(wanted: Metric, flags: Sequence[FlagRow]) -> Status:
     shown = {m.key for m in chosen(scope=Scope.CHANNEL, assessed=True) if m.map == wanted.key}
     found = [f.status for f in flags if f.key in shown]
     return worst(found) if found else Status.NONE
-
-
-def _is_share(wanted: Metric) -> bool:
-    return wanted.kind == "fraction"
 
 
 def _grid(
