@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 import gigaqc as gq
+from gigaqc import machine
 from gigaqc.errors import ElementError, SourceNotFoundError
 
 FIRST = ("image", "images", "series", "labels")
@@ -92,6 +93,13 @@ def written(write: Callable[..., None], source: Any, out: Path) -> xr.DataArray:
     """What is in the store after it was written."""
     write(source, out / "written.zarr", overwrite=True)
     return gq.open_image(out / "written.zarr").drop_attrs()
+
+
+@pytest.fixture(autouse=True)
+def same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is free goes up and down between two plans, which say it."""
+    workers = [{"nthreads": 2, "memory_limit": 1 << 30}]
+    monkeypatch.setattr(machine, "_workers", lambda: workers)
 
 
 @pytest.fixture(scope="module")
