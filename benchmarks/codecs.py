@@ -27,7 +27,7 @@ import zarr
 from benchmarks._measure import CODECS, DATA, in_turn, ratio, slide
 from benchmarks._question import Question
 from benchmarks.assess_floor import FUNCTIONS, OWN
-from gigaqc.io.direct import direct
+from gigaqc.stores.direct import direct
 
 QUESTIONS = (
     Question(

@@ -254,8 +254,8 @@ def test_wrong_use(
 
 @pytest.mark.same_process
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["gigaqc.io.tiff.TiffArray.__getitem__",
-                                   "gigaqc.io.tiff_writer.write",
+@pytest.mark.parametrize("where", ["gigaqc.readers.tiff.TiffArray.__getitem__",
+                                   "gigaqc.writers.tiff.write",
                                    "matplotlib.figure.Figure.savefig"])  # fmt: skip
 def test_nothing_is_left_of_an_error(
     movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str

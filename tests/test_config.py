@@ -23,12 +23,12 @@ from gigaqc import config
 from gigaqc.cohort import flight
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
-from gigaqc.io import remote, stores
-from gigaqc.io.layout import layout_of
-from gigaqc.io.seen import ChunkError
 from gigaqc.passes import plan_groups
 from gigaqc.scratch import Scratch
 from gigaqc.slabs import Route, plan_slabs
+from gigaqc.stores import object_store, remote
+from gigaqc.stores.chunks import ChunkError
+from gigaqc.stores.layout import layout_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 
@@ -65,8 +65,8 @@ def fails(times: list[float], error: Exception | None = None, lasts: float = 0.0
 def tried(**given: Any) -> int:
     """How often a request that fails is made."""
     times: list[float] = []
-    with pytest.raises(stores.Unanswered):
-        asyncio.run(stores.retried(fails(times, **given)))
+    with pytest.raises(object_store.Unanswered):
+        asyncio.run(object_store.retried(fails(times, **given)))
     return len(times)
 
 
@@ -130,9 +130,9 @@ def test_sample_memory_says_which_samples_go_to_one_worker(monkeypatch, limit, s
 def test_read_ahead_is_in_bytes_of_decoded_chunks(monkeypatch):
     array = remote_array()
     configure(monkeypatch, "read-ahead", 20 * 32 * 32 * 2)
-    assert array._new_ahead()._most == 20
+    assert array._new_prefetch()._most == 20
     configure(monkeypatch, "read-ahead", 0)
-    assert array._new_ahead()._most == 4
+    assert array._new_prefetch()._most == 4
 
 
 def test_requests_run_at_once(monkeypatch):
@@ -162,8 +162,8 @@ def test_read_pause_lies_before_the_second_attempt(monkeypatch):
     configure(monkeypatch, "read-attempts", 2)
     configure(monkeypatch, "read-pause", 0.2)
     times: list[float] = []
-    with pytest.raises(stores.Unanswered):
-        asyncio.run(stores.retried(fails(times)))
+    with pytest.raises(object_store.Unanswered):
+        asyncio.run(object_store.retried(fails(times)))
     assert times[1] - times[0] >= 0.1
 
 

@@ -313,7 +313,7 @@ def test_all_layers_are_replaced_or_none(
             raise OSError("no such luck")
         rename(source, place)
 
-    monkeypatch.setattr("gigaqc.io.write.os.rename", failing)
+    monkeypatch.setattr("gigaqc.writers.write.os.rename", failing)
     with pytest.raises(WriteError, match="no such luck"):
         gq.spatial.pixel_clustering_preprocess(
             sdata, ["one", "two"], ["one", "two"], overwrite=True

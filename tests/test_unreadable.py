@@ -214,7 +214,7 @@ def test_a_chunk_of_labels_is_always_needed(tmp_path: Path) -> None:
 def test_a_chunk_that_fails_once_only_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gigaqc.io.direct import DirectArray
+    from gigaqc.stores.direct import DirectArray
 
     real, failed = DirectArray._stored, []
 

@@ -108,14 +108,6 @@ if TYPE_CHECKING:
     from gigaqc.devices import to_gpu
     from gigaqc.formulas.catalogue import add_metric, metrics, remove_metric
     from gigaqc.formulas.record import Metric
-    from gigaqc.io import (
-        example_image,
-        list_images,
-        open_image,
-        open_labels,
-        write_image,
-        write_labels,
-    )
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -143,6 +135,7 @@ if TYPE_CHECKING:
         tissue_integrity,
         unexpected_correlations,
     )
+    from gigaqc.readers import example_image, list_images, open_image, open_labels
     from gigaqc.regions import region
     from gigaqc.rules import Rules
     from gigaqc.scanning import scan
@@ -156,6 +149,7 @@ if TYPE_CHECKING:
         normalize_to_channel,
         remove_hot_pixels,
     )
+    from gigaqc.writers import write_image, write_labels
 
 __all__ = [
     "Assessment",
@@ -238,14 +232,6 @@ _HOMES = {
     "devices": ("to_gpu",),
     "formulas.catalogue": ("add_metric", "metrics", "remove_metric"),
     "formulas.record": ("Metric",),
-    "io": (
-        "example_image",
-        "list_images",
-        "open_image",
-        "open_labels",
-        "write_image",
-        "write_labels",
-    ),
     "noise": (
         "gain_map",
         "isnr",
@@ -272,6 +258,7 @@ _HOMES = {
         "tissue_integrity",
         "unexpected_correlations",
     ),
+    "readers": ("example_image", "list_images", "open_image", "open_labels"),
     "regions": ("region",),
     "rules": ("Rules",),
     "planning": ("explain",),
@@ -286,6 +273,7 @@ _HOMES = {
         "normalize_to_channel",
         "remove_hot_pixels",
     ),
+    "writers": ("write_image", "write_labels"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -32,7 +32,6 @@ from gigaqc.image import (
     nuclear_channel,
     opened,
 )
-from gigaqc.io.location import without_query
 from gigaqc.judge import judge_channels, judge_pairs, judge_sample
 from gigaqc.objects import table_of
 from gigaqc.planning import plan_scan
@@ -49,6 +48,7 @@ from gigaqc.results import (
 from gigaqc.rules import Rules, flag_table
 from gigaqc.scanning import LazyStatistics, StatisticsLike, scan
 from gigaqc.statistics import Statistics, state_files, write_files
+from gigaqc.stores.location import without_query
 from gigaqc.tissue import TissueMask, mask_pass, tissue_pass
 from gigaqc.typing import ChannelLike, ImageLike, LabelsLike, MaskLike
 from gigaqc.unreadable import OnError, listed

@@ -9,7 +9,6 @@ import dask.base
 import numpy as np
 import xarray as xr
 
-import gigaqc.io.source  # noqa: F401  # what `as_image` opens paths with
 from gigaqc.backend import beside, empty_on_gpu, to_device, to_host
 from gigaqc.image import as_image
 from gigaqc.typing import ImageLike

@@ -7,6 +7,7 @@ and ``attrs["unit"]``.
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import uuid
@@ -22,6 +23,7 @@ from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, P
 from gigaqc.naming import named
 from gigaqc.polygons import is_polygons, polygon_mask
 from gigaqc.rechunking import by_tasks, rechunked
+from gigaqc.representation import listed
 
 DIMS = ("t", "c", "z", "y", "x")
 """The axes, in the only order that gigaqc works in."""
@@ -126,6 +128,7 @@ class Opener(Protocol):
 
 
 _OPENERS: list[Opener] = []
+_READERS = "gigaqc.readers"  # registers one; loaded for the first path
 
 
 def opens_paths(opener: Opener) -> Opener:
@@ -139,10 +142,7 @@ def opened(source: Any, argument: str, **options: Any) -> Any:
     if not isinstance(source, (str, os.PathLike)):
         return source
     if not _OPENERS:
-        raise ImageTypeError(
-            f"{argument}: got the path {os.fspath(source)!r} before gigaqc.io was imported; open "
-            "it with gq.open_image(path)."
-        )
+        importlib.import_module(_READERS)
     return _OPENERS[0](source, argument, **options)
 
 
@@ -354,12 +354,6 @@ def check_same_channels(images: Sequence[xr.DataArray]) -> None:
                 f"images: the first has channels {first}, number {k + 1} has "
                 f"{channel_names(image)}; pass channels= that all of them have."
             )
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names in a sentence; of many, the first."""
-    shown = ", ".join(repr(n) for n in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def nuclear_channel(names: Sequence[str]) -> int | None:

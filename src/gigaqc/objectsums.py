@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.image import channel_names
-from gigaqc.io.units import unit_name
 from gigaqc.kernels import objects as kernels
+from gigaqc.units import unit_name
 
 _SYMBOLS = {
     "angstrom": "angstrom",

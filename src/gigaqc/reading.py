@@ -14,8 +14,8 @@ import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.typing import Key
 
-from gigaqc.io.direct import direct, store_of
-from gigaqc.io.lazy import named
+from gigaqc.stores.chunks import named
+from gigaqc.stores.direct import direct, store_of
 
 
 class Reads(Mapping[Key, GraphNode]):

@@ -71,6 +71,12 @@ def names(given: Iterable[object]) -> str:
     return f"{shown} and {left} more" if left > 0 else shown
 
 
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names in a sentence; of many, the first."""
+    shown = ", ".join(repr(n) for n in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def readable_bytes(n: float) -> str:
     """Bytes in the unit that fits."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -172,7 +172,7 @@ def make_writable(out: Path) -> None:
     WriteError
         When nothing can be written there.
     """
-    from gigaqc.io.staging import local_path  # numpy comes with it
+    from gigaqc.stores.staging import local_path  # numpy comes with it
 
     local_path(out, "out")
     try:

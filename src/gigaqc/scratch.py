@@ -23,8 +23,8 @@ import numpy as np
 
 from gigaqc import config
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.io.direct import direct
-from gigaqc.io.staging import remove
+from gigaqc.stores.direct import direct
+from gigaqc.stores.staging import remove
 
 
 class Scratch:

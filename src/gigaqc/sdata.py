@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, WriteError
-from gigaqc.image import listed
+from gigaqc.representation import listed
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

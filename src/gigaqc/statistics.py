@@ -16,11 +16,11 @@ import numpy as np
 
 from gigaqc.distribution import Distribution
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
-from gigaqc.io.staging import local_path, staged
 from gigaqc.objectsums import ObjectSums
 from gigaqc.observe import Part, State, kinds
 from gigaqc.observe.registry import StateKind, all_kinds, names_of, without
 from gigaqc.representation import names, readable_bytes, table_html
+from gigaqc.stores.staging import local_path, staged
 from gigaqc.unreadable import Unreadable
 
 __all__ = ["FORMAT", "Meta", "Part", "State", "Statistics", "state_files", "write_files"]

@@ -1,9 +1,9 @@
 """What is known of an image of which some chunks cannot be read.
 
 With ``on_error="mask"`` each task of the graph that gives the image is `guarded`. One that fails
-for a chunk is computed twice, with two values in the chunk's place (`io.filling`), and gives both
-results; so do all that need it. Pixels in which the two differ depend on what could not be read,
-however the image was sliced, rechunked or computed. A pass takes them as a numpy masked array.
+for a chunk is computed twice, with two values in the chunk's place (`stores.chunks`), and gives
+both results; so do all that need it. Pixels in which the two differ depend on what could not be
+read, however the image was sliced, rechunked or computed. A pass takes them as a masked array.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dask.typing import Key
 
 from gigaqc.backend import to_host
 from gigaqc.errors import ParameterError, ReadError
-from gigaqc.io.filling import BadChunk, Filling, FillSide
+from gigaqc.stores.chunks import BadChunk, Filling, FillSide
 
 OnError = Literal["raise", "mask"]
 """What becomes of a chunk that cannot be read."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from gigaqc.io import lazy, location
+from gigaqc.stores import chunks, location
 
 FAILING = ("corrupt.zarr", "missing.tif", "flat.zarr", "empty.zarr", "locked.tif")
 
@@ -59,11 +59,11 @@ def keep_locked() -> None:
 
 def record_reads(log: Path) -> None:
     """Append the source of each block that is read to a file, before it is read."""
-    real = lazy.LazyArray._read
+    real = chunks.LazyArray._read
 
     def read(self, spans):
         with open(log, "a") as file:
             file.write(f"{os.path.basename(self.source.split(' (')[0])}\n")
         return real(self, spans)
 
-    lazy.LazyArray._read = read  # type: ignore[method-assign]
+    chunks.LazyArray._read = read  # type: ignore[method-assign]

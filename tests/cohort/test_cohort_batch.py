@@ -25,7 +25,7 @@ from gigaqc.errors import (
     WriteError,
 )
 from gigaqc.formulas.cohort import summary_columns
-from gigaqc.io import lazy
+from gigaqc.stores import chunks
 from gigaqc.testing import CountingStore, count_reads, forbid_compute, reset_reads
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
@@ -44,13 +44,13 @@ def three(tmp_path):
 def reads(monkeypatch):
     """Names of the sources of which blocks were read."""
     found = []
-    real = lazy.LazyArray._read
+    real = chunks.LazyArray._read
 
     def read(self, spans):
         found.append(Path(self.source.split(" (")[0]).stem)
         return real(self, spans)
 
-    monkeypatch.setattr(lazy.LazyArray, "_read", read)
+    monkeypatch.setattr(chunks.LazyArray, "_read", read)
     return found
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import gigaqc as gq
 from gigaqc.cli import app
 from gigaqc.cohort.plan import plan
-from gigaqc.io import location
+from gigaqc.stores import location
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
 

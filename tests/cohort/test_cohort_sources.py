@@ -18,8 +18,8 @@ import gigaqc as gq
 from gigaqc.cohort.plan import plan
 from gigaqc.cohort.sheet import read_sheet, rows_of
 from gigaqc.errors import ParameterError, SourceNotFoundError
-from gigaqc.io.identity import identity_of
 from gigaqc.samples import file_names, titles
+from gigaqc.stores.identity import identity_of
 from gigaqc.testing import forbid_compute
 
 pytestmark = pytest.mark.usefixtures("few_pictures")

@@ -24,7 +24,7 @@ from zarr.codecs import (
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ReadError
-from gigaqc.io.direct import DirectArray, direct
+from gigaqc.stores.direct import DirectArray, direct
 
 SHAPES = [((7,), (3,)), ((20, 31), (8, 10)), ((2, 3, 9, 11), (1, 2, 4, 11)), ((5, 5), (9, 9))]
 V3: Mapping[str, Any] = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from gigaqc import list_images, open_image
 from gigaqc.errors import (
     ImageError,
     ImageTypeError,
@@ -17,7 +18,6 @@ from gigaqc.errors import (
     ReadError,
     SourceNotFoundError,
 )
-from gigaqc.io import list_images, open_image
 from gigaqc.testing import forbid_compute
 
 PLANES = np.random.default_rng(6).integers(0, 255, (3, 40, 50)).astype(np.uint8)

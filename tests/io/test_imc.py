@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gigaqc import list_images, open_image
 from gigaqc.errors import ElementError, MissingDependencyError, ParameterError, ReadError
-from gigaqc.io import list_images, open_image
 from gigaqc.testing import forbid_compute
 
 readimc = pytest.importorskip("readimc")

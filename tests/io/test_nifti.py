@@ -12,9 +12,9 @@ import fsspec
 import numpy as np
 import pytest
 
+from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import MissingDependencyError, ParameterError, ReadError
-from gigaqc.io import list_images, open_image, open_labels
-from gigaqc.io.nifti import NiftiArray
+from gigaqc.readers.nifti import NiftiArray
 from gigaqc.testing import forbid_compute
 
 nibabel = pytest.importorskip("nibabel")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gigaqc.io import list_images, open_image, open_labels, write_image
+from gigaqc import list_images, open_image, open_labels, write_image
 from gigaqc.testing import forbid_compute
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
+from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import (
     ChannelError,
     ImageError,
@@ -21,9 +22,9 @@ from gigaqc.errors import (
     SourceNotFoundError,
 )
 from gigaqc.image import as_image
-from gigaqc.io import list_images, open_image, open_labels
-from gigaqc.io.lazy import grouped, slabs
-from gigaqc.io.units import in_one_unit, unit_name
+from gigaqc.readers.raw import grouped
+from gigaqc.stores.chunks import slabs
+from gigaqc.units import in_one_unit, unit_name
 
 
 @pytest.mark.parametrize(

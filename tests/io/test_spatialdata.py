@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import zarr
 
+from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import ElementError, ReadError
-from gigaqc.io import list_images, open_image, open_labels
 
 PIXELS = np.random.default_rng(2).integers(0, 99, (2, 64, 80)).astype(np.uint16)
 
@@ -131,7 +131,7 @@ def test_layout_of_a_single_scale_image(tmp_path: Path, key: str) -> None:
 
 def test_spatialdata_is_not_imported(store: Path) -> None:
     code = (
-        "import sys; from gigaqc.io import open_image; "
+        "import sys; from gigaqc import open_image; "
         f"open_image({str(store)!r}, element='one').compute(); "
         "assert 'spatialdata' not in sys.modules"
     )

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from gigaqc.errors import WriteError
-from gigaqc.io.staging import StagedArray
+from gigaqc.stores.staging import StagedArray
 
 
 class Overtaken:

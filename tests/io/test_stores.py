@@ -20,9 +20,8 @@ from zarr.storage import FsspecStore, ObjectStore
 import gigaqc as gq
 from gigaqc import config
 from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError
-from gigaqc.io import stores
-from gigaqc.io.location import without_secrets
-from gigaqc.io.seen import told
+from gigaqc.stores import object_store
+from gigaqc.stores.location import in_one_line, without_secrets
 from gigaqc.testing import FaultyServer
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
@@ -175,7 +174,8 @@ def test_which_parts_of_a_url_are_secret() -> None:
     assert without_secrets("https://me:pass@host/a?sig=x%2F&id=2#p") == (
         "https://me:...@host/a?sig=...&id=2#p"
     )
-    assert told(OSError("'https://h/a?sig=b' is away")) == "OSError: 'https://h/a?sig=...' is away"
+    line = in_one_line(OSError("'https://h/a?sig=b' is away"))
+    assert line == "OSError: 'https://h/a?sig=...' is away"
 
 
 @pytest.mark.parametrize("where", ["bucket", "web"])
@@ -417,11 +417,11 @@ def test_credentials_and_options(bucket: FaultyServer, monkeypatch: pytest.Monke
 
 def test_errors_that_may_pass() -> None:
     passing = [ConnectionResetError(), TimeoutError(), OSError(16, "slow down")]
-    lasting = [PermissionError(), FileNotFoundError(), ValueError(), stores.Unanswered()]
+    lasting = [PermissionError(), FileNotFoundError(), ValueError(), object_store.Unanswered()]
     GenericError = pytest.importorskip("obstore.exceptions", reason="obstore").GenericError
     said = "Server returned non-2xx status code: {}: "
     passing += [GenericError(said.format("503 Service Unavailable")), GenericError("HTTP error")]
     lasting += [GenericError(said.format("400 Bad Request"))]
     lasting += [GenericError("Received redirect without LOCATION, this normally indicates ...")]
-    assert all(map(stores.may_pass, passing))
-    assert not any(map(stores.may_pass, lasting))
+    assert all(map(object_store.may_pass, passing))
+    assert not any(map(object_store.may_pass, lasting))

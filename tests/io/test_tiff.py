@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import ElementError, ImageError, ParameterError, ReadError
-from gigaqc.io import list_images, open_image, open_labels
 from gigaqc.testing import forbid_compute
 
 PIXELS = np.random.default_rng(3).integers(0, 4000, (3, 300, 500)).astype(np.uint16)

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 import zarr
 
+from gigaqc import open_image, write_image
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.io import open_image, write_image
 
 PIXELS = np.random.default_rng(7).integers(0, 4000, (2, 75, 90)).astype(np.uint16)
 

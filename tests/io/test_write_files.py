@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ import zarr
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import MissingDependencyError, ParameterError, WriteError
-from gigaqc.io import tiff_writer
-from gigaqc.io.write import write_together
+from gigaqc.writers import tiff
+from gigaqc.writers.write import write_together
 
 RNG = np.random.default_rng(11)
 SUFFIXES = [".tif", ".ome.tiff", ".nii", ".nii.gz"]
@@ -75,7 +76,7 @@ def test_long_integers(tmp_path: Path, dtype: str, nibabel: Any) -> None:
 def test_tiff_axes_names_and_sizes(
     tmp_path: Path, shape: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiff_writer, "_TILE", 64)
+    monkeypatch.setattr(tiff, "_TILE", 64)
     sizes = {d: 0.25 * (k + 1) for k, d in enumerate(("z", "y", "x")) if d in shape}
     source = image(shape, pixel_size=sizes, unit="nanometer")
     path = tmp_path / "a.ome.tif"
@@ -100,7 +101,7 @@ def test_a_size_without_unit_is_not_taken_for_micrometers(tmp_path: Path) -> Non
 
 
 def test_large_files_are_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff_writer, "_BIG", 1000)
+    monkeypatch.setattr(tiff, "_BIG", 1000)
     source = image({"y": 20, "x": 30})
     gq.write_image(source, tmp_path / "a.tif")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
@@ -278,14 +279,12 @@ def test_nothing_is_left_of_an_error(tmp_path: Path, suffix: str, error: type) -
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("module", ["tiff_writer", "nifti_writer"])
+@pytest.mark.parametrize("module", ["tiff", "nifti"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_is_left_of_a_half_written_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, error: BaseException
 ) -> None:
-    from gigaqc.io import write
-
-    writer = getattr(write, module)
+    writer = importlib.import_module(f"gigaqc.writers.{module}")
     original = writer.write
 
     def interrupted(values: Iterator[np.ndarray], *args: Any, **kwargs: Any) -> None:
@@ -297,7 +296,7 @@ def test_nothing_is_left_of_a_half_written_file(
 
     monkeypatch.setattr(writer, "write", interrupted)
     source = image({"c": 3, "y": 1200, "x": 1100}, side=600)
-    path = tmp_path / ("a.tif" if module == "tiff_writer" else "a.nii.gz")
+    path = tmp_path / ("a.tif" if module == "tiff" else "a.nii.gz")
     expected = WriteError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is WriteError else None):
         gq.write_image(source, path)

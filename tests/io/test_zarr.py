@@ -13,8 +13,8 @@ import pytest
 import zarr
 from zarr.storage import LocalStore
 
+from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import ElementError, ImageError, ParameterError, ReadError
-from gigaqc.io import list_images, open_image, open_labels
 from gigaqc.testing import CountingStore, count_reads, forbid_compute
 
 PIXELS = np.random.default_rng(1).integers(0, 4000, (2, 70, 90)).astype(np.uint16)

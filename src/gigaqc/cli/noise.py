@@ -265,13 +265,13 @@ def _bar(label: str, *, quiet: bool) -> AbstractContextManager[None]:
 
 
 def _kept(maps: dict[str, xr.DataArray], folder: Path, *others: Any) -> Any:
-    from gigaqc.io.together import kept  # which imports dask
+    from gigaqc.writers.together import kept  # which imports dask
 
     return kept(maps, folder, *others)
 
 
 def _settled(image: xr.DataArray, numbers: xr.Dataset) -> tuple[xr.DataArray, xr.Dataset]:
-    from gigaqc.io.together import settled_with  # which imports dask
+    from gigaqc.writers.together import settled_with  # which imports dask
 
     return settled_with(image, numbers)
 

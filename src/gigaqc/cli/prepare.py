@@ -212,7 +212,7 @@ def bar(label: str, *, quiet: bool) -> Any:
 def _write(
     images: Sequence[Any], targets: Sequence[Path], overwrite: bool, *, labels: bool = False
 ) -> None:
-    from gigaqc.io.write import write_together  # which imports dask
+    from gigaqc.writers.write import write_together  # which imports dask
 
     write_together(images, targets, (), overwrite, labels=labels)
 

@@ -57,7 +57,7 @@ class Task:
         more: Sequence[str] = (),
     ) -> Task:
         """Settle it before any pixel is read; raises where results could not be written."""
-        from gigaqc.io.location import natural_key
+        from gigaqc.stores.location import natural_key
 
         # A shell sorts frame_10 before frame_2.
         files = sorted(sources, key=lambda s: natural_key(os.path.basename(s)))
@@ -113,8 +113,8 @@ class Task:
     ) -> list[Path]:
         """Write everything, or nothing; gives the paths."""
         from gigaqc.image import as_image
-        from gigaqc.io.staging import checked_target, staged
-        from gigaqc.io.write import write_together
+        from gigaqc.stores.staging import checked_target, staged
+        from gigaqc.writers.write import write_together
 
         paths = [self.path(f"{name}.csv") for name in tables]
         paths.append(self.path(f"{self.what}.png"))
@@ -173,7 +173,8 @@ def _format_of(source: str | list[str]) -> Format:
 
 def _are_files(source: str | list[str]) -> bool:
     """Whether a source is several files that make one image."""
-    from gigaqc.io.location import is_folder, is_pattern, is_zarr, locate
+    from gigaqc.stores.identity import is_folder, is_pattern, is_zarr
+    from gigaqc.stores.location import locate
 
     if isinstance(source, list):
         return True

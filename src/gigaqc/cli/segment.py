@@ -247,7 +247,8 @@ def _jobs(
 
 def _nuclear(image: xr.DataArray, channel: str | None) -> str:
     """Name of the channel that is segmented."""
-    from gigaqc.image import channel_index, channel_names, listed, nuclear_channel
+    from gigaqc.image import channel_index, channel_names, nuclear_channel
+    from gigaqc.representation import listed
 
     names = channel_names(image)
     if channel is not None:
@@ -263,7 +264,7 @@ def _segmented(
     quiet: bool,
 ) -> str:  # fmt: skip
     """Write labels, table and picture, or nothing; gives the quality."""
-    from gigaqc.io.staging import staged
+    from gigaqc.stores.staging import staged
 
     with staged([job.labels]) as (place,):
         with bar("segment", quiet=quiet):
@@ -278,7 +279,7 @@ def _measured(
     quiet: bool,
 ) -> str:  # fmt: skip
     """Table and picture of labels that are in a store; prints what they are like."""
-    from gigaqc.io.staging import staged
+    from gigaqc.stores.staging import staged
 
     with bar("measure", quiet=quiet):
         found = gq.segmentation_quality(labels).compute()

@@ -22,11 +22,11 @@ from gigaqc.assessment import plain
 from gigaqc.cohort.plan import Entry, Options
 from gigaqc.errors import WriteError
 from gigaqc.formulas.catalogue import added
-from gigaqc.io.identity import identity_of
 from gigaqc.report.write import write_text
 from gigaqc.rules import Rules
 from gigaqc.samples import SampleSource
 from gigaqc.statistics import FORMAT
+from gigaqc.stores.identity import identity_of
 
 SAMPLE_FORMAT = "gigaqc-sample-1"
 _KEY = "batch"  # of the JSON file: where all this stands

@@ -17,12 +17,12 @@ import xarray as xr
 
 from gigaqc.cohort.sheet import SheetRow, placed, read_sheet, rows_of
 from gigaqc.errors import GigaqcError, ImageTypeError, ParameterError
-from gigaqc.image import as_image, listed
-from gigaqc.io import open_image, open_labels
-from gigaqc.io.identity import Identity, identity_of
-from gigaqc.io.location import is_pattern, is_zarr, locate, natural_key, without_secrets
-from gigaqc.io.source import meant_images
+from gigaqc.image import as_image
+from gigaqc.readers.open import meant_images, open_image, open_labels
+from gigaqc.representation import listed
 from gigaqc.samples import SampleSource, file_names, titles
+from gigaqc.stores.identity import Identity, identity_of, is_pattern, is_zarr
+from gigaqc.stores.location import locate, natural_key, without_secrets
 from gigaqc.unreadable import OnError
 
 _OPENING = 8  # headers that are read at once

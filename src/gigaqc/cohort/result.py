@@ -22,8 +22,8 @@ from gigaqc.errors import (
     SourceNotFoundError,
     StatisticsError,
 )
-from gigaqc.image import listed
 from gigaqc.report.write import write_bytes, write_text
+from gigaqc.representation import listed
 from gigaqc.rules import Rules
 
 if TYPE_CHECKING:

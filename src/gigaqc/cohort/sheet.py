@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gigaqc.errors import ParameterError, SourceNotFoundError
-from gigaqc.image import listed
+from gigaqc.representation import listed
 
 COLUMNS = (
     "sample", "path", "labels", "tissue", "batch", "element", "order", "acquired",

@@ -11,11 +11,11 @@ import xarray as xr
 from gigaqc.errors import ImageError
 from gigaqc.grid import Halo
 from gigaqc.image import as_image, opened
-from gigaqc.io.units import in_unit
 from gigaqc.kernels import objects as kernels
 from gigaqc.mapping import map_image
 from gigaqc.objectsums import pixel_size
 from gigaqc.rechunking import rechunked
+from gigaqc.units import in_unit
 
 _SAME_SIZE = 1e-3  # relative: pixel sizes are written with few digits
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import WriteError
-from gigaqc.io.staging import checked_target, remove, staged
 from gigaqc.objects.seams import seam_changes
 from gigaqc.objects.state import Objects, read_run
 from gigaqc.objects.table import table_of
 from gigaqc.objectsums import Layout, Rows, merged
+from gigaqc.stores.staging import checked_target, remove, staged
 
 RANGE_ROWS = 1 << 17  # rows that are added and written at once
 _SAMPLE = 1 << 12  # rows of a file for each of which one label is looked at, to divide the labels

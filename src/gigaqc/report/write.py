@@ -9,7 +9,7 @@ import uuid
 from typing import BinaryIO
 
 from gigaqc.errors import WriteError
-from gigaqc.io.staging import local_path
+from gigaqc.stores.staging import local_path
 
 _CURES = {
     errno.ENOSPC: "the disk is full: free some space or write to another folder",

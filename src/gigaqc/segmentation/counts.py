@@ -14,11 +14,11 @@ import xarray as xr
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.grid import Halo
 from gigaqc.image import as_image
-from gigaqc.io.location import stem
-from gigaqc.io.units import in_unit, unit_name
 from gigaqc.mapping import reduce_image
 from gigaqc.segmentation.nuclei import segment_nuclei
+from gigaqc.stores.location import stem
 from gigaqc.typing import ChannelLike, ImageLike
+from gigaqc.units import in_unit, unit_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,12 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.image import as_image, channel_names, listed
-from gigaqc.io.staging import staged
-from gigaqc.io.write import (
+from gigaqc.image import as_image, channel_names
+from gigaqc.rechunking import rechunked
+from gigaqc.representation import listed
+from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
+from gigaqc.stores.staging import staged
+from gigaqc.writers.write import (
     Factors,
     ScaleFactors,
     checked_factors,
@@ -23,8 +26,6 @@ from gigaqc.io.write import (
     settled_together,
     write_levels,
 )
-from gigaqc.rechunking import rechunked
-from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image
-from gigaqc.io.write import ScaleFactors
 from gigaqc.spatial.elements import Chunks, Form, add, check_outputs, listed_names
+from gigaqc.writers.write import ScaleFactors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

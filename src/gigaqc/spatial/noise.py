@@ -14,8 +14,6 @@ import xarray as xr
 from gigaqc import noise
 from gigaqc.errors import ParameterError
 from gigaqc.image import as_image, channel_names, check_same_channels
-from gigaqc.io.together import kept, settled_with
-from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -29,6 +27,8 @@ from gigaqc.spatial.elements import (
     note,
 )
 from gigaqc.typing import PathLike
+from gigaqc.writers.together import kept, settled_with
+from gigaqc.writers.write import ScaleFactors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gigaqc import segmentation
-from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -21,6 +20,7 @@ from gigaqc.spatial.elements import (
     names_of,
     note,
 )
+from gigaqc.writers.write import ScaleFactors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from gigaqc import clusters, preprocess
-from gigaqc.io.write import ScaleFactors
 from gigaqc.sdata import transformations_of
 from gigaqc.spatial.elements import (
     Chunks,
@@ -20,6 +19,7 @@ from gigaqc.spatial.elements import (
     note,
 )
 from gigaqc.typing import ChannelLike, MaskLike
+from gigaqc.writers.write import ScaleFactors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image
-from gigaqc.io.staging import remove, staged
 from gigaqc.sdata import check_free, check_images, put, spatialdata_module, transformations_of
+from gigaqc.stores.staging import remove, staged
 from gigaqc.tables.encoded import Files, shapes_files, table_files
 from gigaqc.tables.layout import Grid, Names, channel_table, grid_shapes, object_table, tile_table
 

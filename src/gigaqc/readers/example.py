@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from gigaqc.io.source import open_image
+from gigaqc.readers.open import open_image
 
 
 def example_image() -> xr.DataArray:

@@ -2,32 +2,38 @@
 
 zarr reads through an event loop, which for a chunk of 2 MiB takes as long as decoding it. Here a
 thread reads the file of a chunk and decodes it into the array that it returns. Chunks in object
-stores are decoded in the same way (`io/remote.py`). What has no `ArrayLayout` is left to zarr.
+stores are decoded in the same way (`stores/remote.py`). What has no `ArrayLayout` is left to zarr.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from gigaqc.errors import ReadError
-from gigaqc.io.layout import METADATA, ArrayLayout, ChunkPart, Index, layout_of, parsed
-from gigaqc.io.seen import check_seen, unseen
+from gigaqc.stores.chunks import SourceArray, absent, check_exists
+from gigaqc.stores.layout import (
+    METADATA,
+    ArrayLayout,
+    BlockArray,
+    ChunkPart,
+    Index,
+    layout_of,
+    parsed,
+)
 
 if TYPE_CHECKING:
     import zarr
 
-    from gigaqc.io.lazy import SourceArray
-
 
 def direct(array: zarr.Array) -> SourceArray:
     """The array with chunks decoded directly where that is known to give the same."""
-    from gigaqc.io.stores import is_remote
+    from gigaqc.stores.object_store import is_remote
 
     folder = local_folder(array)
     if folder is not None:
@@ -35,7 +41,7 @@ def direct(array: zarr.Array) -> SourceArray:
     layout = layout_of(array) if is_remote(array.store) else None
     if layout is None:
         return array
-    from gigaqc.io.remote import RemoteArray
+    from gigaqc.stores.remote import RemoteArray
 
     return RemoteArray(array, layout)
 
@@ -49,12 +55,12 @@ def _of_files(array: zarr.Array, folder: Path) -> SourceArray:
             continue
         if layout is not None:
             return DirectArray(array, folder, layout, name, stamp)
-    return SeenArray(array, folder)
+    return ExistingArray(array, folder)
 
 
 def store_of(array: zarr.Array) -> str:
     """The store of an array, in words."""
-    from gigaqc.io.stores import address, is_remote
+    from gigaqc.stores.object_store import address, is_remote
 
     folder = local_folder(array)
     if folder is not None:
@@ -85,61 +91,6 @@ def local_folder(array: zarr.Array) -> Path | None:
     return None
 
 
-class BlockArray:
-    """A zarr array whose blocks are put together from chunks that are decoded here."""
-
-    def __init__(self, array: zarr.Array, layout: ArrayLayout) -> None:
-        self.shape: tuple[int, ...] = array.shape
-        self.dtype = np.dtype(array.dtype)
-        self.ndim = len(self.shape)
-        self._array, self._layout = array, layout
-        # zarr 2 may leave it open what a missing chunk holds; zarr gives 0 then.
-        self._fill = 0 if array.fill_value is None else array.fill_value
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """A block; what is not one slice of step 1 an axis is left to zarr."""
-        spans = self._spans(key)
-        if spans is None:
-            return np.asarray(self._array[key])
-        self._begin(spans)
-        chunks = self._layout.chunks
-        shape = [len(s) for s in spans]
-        out: np.ndarray | None = None
-        for part in self._layout.parts(spans):
-            for index, chunk in self._decoded(part):
-                within = tuple(
-                    slice(max(s.start - i * c, 0), min(s.stop - i * c, c))
-                    for i, c, s in zip(index, chunks, spans, strict=True)
-                )
-                piece = chunk[within]
-                if out is None and list(piece.shape) == shape:
-                    return np.require(piece, self.dtype, ("C", "W"))
-                out = np.empty(shape, self.dtype) if out is None else out
-                out[
-                    tuple(
-                        slice(max(i * c - s.start, 0), min((i + 1) * c, s.stop) - s.start)
-                        for i, c, s in zip(index, chunks, spans, strict=True)
-                    )
-                ] = piece
-        return np.empty(shape, self.dtype) if out is None else out
-
-    def _spans(self, key: Any) -> list[range] | None:
-        plain = isinstance(key, tuple) and len(key) == self.ndim
-        if not plain or any(not isinstance(k, slice) or k.step not in (None, 1) for k in key):
-            return None
-        return [range(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)]
-
-    def _begin(self, spans: Sequence[range]) -> None:
-        """A block is about to be read."""
-
-    def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
-        """The chunks of a part, one after the other."""
-        raise NotImplementedError
-
-    def _missing(self) -> np.ndarray:
-        return np.full(self._layout.chunks, self._fill, self.dtype)
-
-
 class DirectArray(BlockArray):
     """A zarr array whose chunks, or shards, are local files."""
 
@@ -160,7 +111,7 @@ class DirectArray(BlockArray):
         try:
             stamp = _stamp(self._metadata)
         except FileNotFoundError:
-            raise unseen(self._folder) from None
+            raise absent(self._folder) from None
         if stamp == self._stamp:
             return
         metadata = json.loads(Path(self._metadata).read_bytes())
@@ -206,7 +157,7 @@ def _all_of(file: IO[bytes]) -> memoryview:
     return stored.data[: file.readinto(stored.data)]  # type: ignore[attr-defined]
 
 
-class SeenArray:
+class ExistingArray:
     """A zarr array in a local folder that zarr itself decodes, as long as the folder is there."""
 
     def __init__(self, array: zarr.Array, folder: Path) -> None:
@@ -217,5 +168,5 @@ class SeenArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """A block, by zarr."""
-        check_seen(self._folder)
+        check_exists(self._folder)
         return np.asarray(self._array[key])

@@ -17,7 +17,7 @@ BlockKey = TypeVar("BlockKey", bound=Hashable)
 RequestKey = TypeVar("RequestKey", bound=Hashable)
 
 
-class Ahead(Generic[BlockKey, RequestKey]):
+class Prefetch(Generic[BlockKey, RequestKey]):
     """Requests of one array, each made once, and given to the thread that reads the block.
 
     Parameters

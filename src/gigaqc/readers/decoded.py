@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gigaqc.io.location import Location
+from gigaqc.stores.location import Location
 
 _KEPT = 2
 

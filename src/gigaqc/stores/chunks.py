@@ -1,30 +1,161 @@
-"""From what a reader finds in a file to the labelled lazy image.
+"""Blocks of arrays that lie elsewhere, as dask slices them, and chunks that cannot be read.
 
-`LazyArray` is what dask slices: it brings the file's axes into the order ``t c z y x``, and a
-chunk that cannot be decoded raises an error that names the file and the chunk. It is small and
-pickles, so that a worker in another process opens the file for itself.
+`LazyArray` brings a file's axes into the order ``t c z y x``, and a chunk that cannot be decoded
+raises an error that names the file and the chunk. It is small and pickles, so that a worker in
+another process opens the file for itself. Within `Filling.of` a block is read without bad chunks,
+with one value or with another in their place: pixels that come out differently depend on what could
+not be read, whatever was computed on the way.
+
+A chunk that a zarr array lacks is its fill value. So a worker that does not see the folder of an
+array would take all of it for fill value, and nobody would notice: `check_exists` does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
+import os
+import pickle
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any, Protocol
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
-from gigaqc.errors import ImageError, ParameterError, ReadError
-from gigaqc.image import DIMS, check_channels, check_dtype, listed, parse_dims
-from gigaqc.io.filling import BadChunk, Filling, current_filling
-from gigaqc.io.seen import ChunkError, Unreachable, portable, unseen
+from gigaqc.errors import ReadError
 from gigaqc.machine import reuse_memory
+from gigaqc.representation import listed
+from gigaqc.stores.location import in_one_line
 
-_TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
-_SIDE = 1024  # what tiny chunks are grouped to
+_BLOCK = 1024 * 1024  # values of a block that is read from a file without chunks
+_MARKS = ("zarr.json", ".zarray")
+
+
+class ChunkError(ReadError):
+    """A chunk that could not be read: where it lies, why, and what helps."""
+
+    def __init__(self, store: str, index: tuple[int, ...], why: str, cure: str) -> None:
+        super().__init__(store, index, why, cure)  # so it can be pickled
+        self.store, self.index, self.why, self.cure = store, index, why, cure
+
+    def __str__(self) -> str:
+        place = f"chunk {self.index} " if self.index else ""
+        return f"{self.store}: {place}cannot be read ({self.why}); {self.cure}."
+
+
+class Unreachable(ChunkError):
+    """Not the chunk is bad, but its store does not answer, or is not there."""
+
+
+def check_exists(folder: str) -> None:
+    """Refuse to take what is not there for fill value where not even its metadata is there."""
+    if not any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS):
+        raise absent(folder)
+
+
+def absent(path: str) -> Unreachable:
+    """The error for a path that is not there while it is computed."""
+    worker = _worker()
+    if worker is None:
+        return Unreachable(
+            path, (), "it is not there any more", "it was moved or removed; open it where it is now"
+        )
+    return Unreachable(
+        path,
+        (),
+        f"worker {worker} does not see it",
+        "put the image where all workers see it under the same path, on a shared file system, or "
+        "into an object store (s3://)",
+    )
+
+
+def portable(error: BaseException) -> BaseException:
+    """The error, or what it says where it cannot be sent to another process."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    try:
+        for part in chain:
+            pickle.dumps(part)
+    except Exception:
+        return OSError(in_one_line(chain[0]))
+    return chain[0]
+
+
+def _worker() -> str | None:
+    """Name and address of the dask worker that this is, if it is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        worker = distributed.get_worker()
+    except ValueError:
+        return None
+    return f"{worker.name} at {worker.address}"
+
+
+@dataclass(frozen=True, order=True)
+class BadChunk:
+    """A chunk that could not be read: of which store, where in its grid, and why."""
+
+    store: str
+    dims: tuple[str, ...]
+    index: tuple[int, ...]
+    error: str = field(compare=False)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{d}={i}" for d, i in zip(self.dims, self.index, strict=True))
+        return f"({shown})"
+
+
+class FillSide(Enum):
+    """What stands in the place of a bad chunk."""
+
+    LOW = auto()
+    HIGH = auto()
+
+    def filler(self, dtype: np.dtype) -> Any:
+        """That value: 0, or what the type has furthest from it; of floats NaN."""
+        if self is FillSide.LOW:
+            return dtype.type(0)
+        if dtype.kind == "f":
+            return dtype.type(np.nan)
+        return dtype.type(True) if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+class Filling:
+    """Chunks found bad so far; they stay so while both sides are read."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[BadChunk, BadChunk] = {}
+        self.side = FillSide.LOW
+
+    def add(self, chunk: BadChunk) -> None:
+        """Take note of a chunk."""
+        self.chunks.setdefault(chunk, chunk)
+
+    @contextlib.contextmanager
+    def of(self, side: FillSide) -> Iterator[None]:
+        """Within this context this thread reads around bad chunks, with one side's value."""
+        self.side = side
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+
+_CURRENT: ContextVar[Filling | None] = ContextVar("gigaqc_filling", default=None)
+
+
+def current_filling() -> Filling | None:
+    """The filling in whose context this thread reads; None where a bad chunk is an error."""
+    return _CURRENT.get()
 
 
 class SourceArray(Protocol):
@@ -39,27 +170,6 @@ class SourceArray(Protocol):
         """Type of the values."""
 
     def __getitem__(self, key: Any, /) -> Any: ...
-
-
-@dataclass(frozen=True)
-class RawImage:
-    """One image as its file describes it; no pixel has been read.
-
-    `dims` is None where the file does not say; `invented` are axes of length 1 that the format
-    (not the person who wrote the file) put there, to be dropped; `chunks` are what the file
-    decodes at once and `blocks`, a multiple of it, what one task should read.
-    """
-
-    array: SourceArray
-    element: str
-    chunks: tuple[int, ...]
-    dims: tuple[str, ...] | None = None
-    blocks: tuple[int, ...] | None = None
-    invented: frozenset[str] = frozenset()
-    channels: tuple[str, ...] | None = None
-    pixel_size: Mapping[str, float] = field(default_factory=dict)
-    unit: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LazyArray:
@@ -196,7 +306,7 @@ class LazyArray:
 
     def _explained(self, spans: Sequence[slice], error: Exception) -> ReadError:
         if isinstance(error, FileNotFoundError):
-            error = unseen(str(error.filename or self.source))
+            error = absent(str(error.filename or self.source))
         if isinstance(error, Unreachable) and not error.index:
             return Unreachable(self.source, (), f"{error.why}: {error.store}", error.cure)
         if isinstance(error, ChunkError):  # it knows where it was; reading again would take minutes
@@ -245,147 +355,7 @@ def named(array: Any, read: SourceArray, source: str) -> LazyArray:
     return LazyArray(read, range(len(array.shape)), dims, array.chunks, source)
 
 
-def to_image(
-    raw: RawImage,
-    *,
-    source: str,
-    dims: str | Sequence[str] | None = None,
-    channels: Sequence[str] | None = None,
-    chunks: Any = None,
-    as_labels: bool = False,
-) -> xr.DataArray:
-    """Label a reader's image and put it under dask; no pixel is read.
-
-    Without `dims` an image always has ``c``; `dims` are taken at their word, and a single channel
-    then is a scalar coordinate. Labels have neither.
-    """
-    check_dtype(np.dtype(raw.array.dtype), source)
-    own = _own_dims(raw, dims, as_labels, source)
-    if 0 in raw.array.shape:
-        raise ImageError(f"{source}: empty, its shape is {raw.array.shape}; pass one with pixels.")
-    shown = _shown_dims(raw, own, dims is not None, as_labels)
-    order = [own.index(d) if d in own else None for d in shown]
-    count = raw.array.shape[own.index("c")] if "c" in own else 1
-    names, renamed = _unique(raw.channels, count)
-    if channels is not None:
-        names, renamed = check_channels(channels, count), {}
-    lazy = LazyArray(raw.array, order, shown, raw.chunks, f"{source} ({raw.element})", names)
-    blocks = raw.blocks if raw.blocks is not None else raw.chunks
-    sizes = tuple(1 if a is None else int(blocks[a]) for a in order)
-    if chunks is not None:
-        sizes = chosen_chunks(chunks, lazy.shape, sizes, shown)
-    # name=False: a random key, because hashing would read; inlined, so that no task that
-    # holds the whole array stands before all the others.
-    data = da.from_array(
-        lazy,
-        chunks=sizes,
-        name=False,
-        inline_array=True,
-        fancy=False,
-        meta=np.empty((0,) * lazy.ndim, lazy.dtype),
-    )
-    # No name: xarray would take dask's key for it.
-    image = xr.DataArray(data, dims=shown, name="").rename(None)
-    if not as_labels:
-        coordinate = ("c", np.array(names, dtype=str)) if "c" in shown else names[0]
-        image = image.assign_coords(c=coordinate)
-    image.attrs = _attributes(raw, source, shown, {} if as_labels else renamed)
-    return image
-
-
-def _shown_dims(
-    raw: RawImage, own: tuple[str, ...], said: bool, as_labels: bool
-) -> tuple[str, ...]:
-    """Dims of the image in order, without axes of length 1 that nobody meant."""
-    size = dict(zip(own, raw.array.shape, strict=True))
-    dropped = frozenset("tc") if as_labels else frozenset() if said else raw.invented
-    shown = {d for d in own if d in ("y", "x") or size[d] > 1 or d not in dropped}
-    if not said and not as_labels:
-        shown.add("c")
-    return tuple(d for d in DIMS if d in shown)
-
-
-def _own_dims(
-    raw: RawImage, dims: str | Sequence[str] | None, as_labels: bool, source: str
-) -> tuple[str, ...]:
-    """Axes of the file's array, as the caller, the file or their number says."""
-    ndim = len(raw.array.shape)
-    if dims is not None:
-        return parse_dims(dims, ndim, source)
-    if raw.dims is not None:
-        return parse_dims(raw.dims, ndim, source)
-    if as_labels and ndim == 3:
-        return ("z", "y", "x")
-    return parse_dims(None, ndim, source)
-
-
-def _unique(names: tuple[str, ...] | None, count: int) -> tuple[list[str], dict[str, str]]:
-    """Names as the file gives them, repeated or empty ones made unique, and what was changed."""
-    if names is None or len(names) != count:
-        return [str(i) for i in range(count)], {}
-    result: list[str] = []
-    changed: dict[str, str] = {}
-    for position, name in enumerate(names):
-        wanted = str(name).strip() or str(position)
-        new, k = wanted, 2
-        while new in result or (new != wanted and new in names):
-            new, k = f"{wanted} ({k})", k + 1
-        if new != name:
-            changed[new] = str(name)
-        result.append(new)
-    return result, changed
-
-
-def _attributes(
-    raw: RawImage, source: str, shown: Sequence[str], renamed: Mapping[str, str]
-) -> dict[str, Any]:
-    attrs: dict[str, Any] = {"source": source, "element": raw.element}
-    sizes = {d: float(raw.pixel_size[d]) for d in shown if d in raw.pixel_size}
-    if sizes:
-        attrs["pixel_size"] = sizes
-        if raw.unit is not None:
-            attrs["unit"] = raw.unit
-    if renamed:
-        attrs["renamed_channels"] = dict(renamed)
-    return {**attrs, **raw.extra}
-
-
-def grouped(shape: Sequence[int], chunks: Sequence[int], dims: Sequence[str]) -> tuple[int, ...]:
-    """Chunks of tiny ``y x`` area grouped to about 1024 x 1024; others stay as they are."""
-    y, x = dims.index("y"), dims.index("x")
-    result = [min(int(c), int(n)) for c, n in zip(chunks, shape, strict=True)]
-    if result[y] * result[x] >= _TINY:
-        return tuple(result)
-    result[x] = _multiple(result[x], _SIDE, shape[x])
-    result[y] = _multiple(result[y], max(1, _SIDE * _SIDE // result[x]), shape[y])
-    return tuple(result)
-
-
-def grouped_in_shards(
-    chunks: Sequence[int], shards: Sequence[int] | None, dims: Sequence[str] | None
-) -> tuple[int, ...]:
-    """Chunks of tiny ``y x`` area grouped to at most 1024 x 1024, none across the end of a shard.
-
-    Where there are no shards, chunks stay as they are.
-    """
-    result = [int(c) for c in chunks]
-    if shards is None or len(result) < 2:
-        return tuple(result)
-    y, x = (-2, -1) if dims is None else (dims.index("y"), dims.index("x"))
-    if result[y] * result[x] < _TINY:
-        for axis in (y, x):
-            own = result[axis]
-            fitting = range(own, min(_SIDE, int(shards[axis])) + 1, own)
-            result[axis] = max((n for n in fitting if shards[axis] % n == 0), default=own)
-    return tuple(result)
-
-
-def _multiple(own: int, wanted: int, size: int) -> int:
-    """Largest multiple of `own` up to `wanted`, at least `own`; a whole axis stays whole."""
-    return min(max(1, wanted // own) * own, size)
-
-
-def slabs(shape: Sequence[int], values: int = _SIDE * _SIDE) -> tuple[int, ...]:
+def slabs(shape: Sequence[int], values: int = _BLOCK) -> tuple[int, ...]:
     """Blocks of an array in C order that lie together in the file, about so many values each."""
     left, result = values, []
     for n in reversed([int(s) for s in shape]):
@@ -393,33 +363,3 @@ def slabs(shape: Sequence[int], values: int = _SIDE * _SIDE) -> tuple[int, ...]:
         result.append(take)
         left //= take
     return tuple(reversed(result))
-
-
-def chosen_chunks(
-    chunks: Any, shape: Sequence[int], own: Sequence[int], dims: Sequence[str]
-) -> tuple[int, ...]:
-    """The caller's `chunks`: a side for y and x, a size for each axis, or a mapping by dim."""
-    wanted = dict(zip(dims, own, strict=True))
-    if isinstance(chunks, Mapping):
-        unknown = [d for d in chunks if d not in dims]
-        if unknown:
-            raise ParameterError(f"chunks: {unknown} are no dims of this image, it has {dims}.")
-        wanted.update(chunks)
-    elif isinstance(chunks, (int, np.integer)) and not isinstance(chunks, bool):
-        wanted.update(y=int(chunks), x=int(chunks))
-    elif isinstance(chunks, (tuple, list)) and len(chunks) == len(dims):
-        wanted = dict(zip(dims, chunks, strict=True))
-    else:
-        raise ParameterError(
-            f"chunks: got {chunks!r}; pass a side for y and x, a mapping such as "
-            f"{{'y': 1024, 'x': 1024}}, or {len(dims)} sizes in the order {' '.join(dims)}."
-        )
-    sizes = []
-    for dim, n in zip(dims, shape, strict=True):
-        size = wanted[dim]
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
-            raise ParameterError(f"chunks: {dim}={size!r}; pass a whole number of pixels.")
-        if size != -1 and size < 1:
-            raise ParameterError(f"chunks: {dim}={size}; pass at least 1, or -1 for all of it.")
-        sizes.append(n if size == -1 else min(int(size), n))
-    return tuple(sizes)

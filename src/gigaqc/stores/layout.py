@@ -1,4 +1,4 @@
-"""How a zarr array is stored: which object holds a chunk, and how its bytes become pixels.
+"""How a zarr array is stored: which object holds a chunk, and how bytes become chunks and blocks.
 
 From the array's own metadata. What is not known here (filters, other codecs and types) has no
 layout, and is left to zarr.
@@ -124,6 +124,61 @@ class ArrayLayout:
         if size != chunk.nbytes:
             raise ValueError(f"it holds {size} bytes and not {chunk.nbytes}")
         return chunk
+
+
+class BlockArray:
+    """A zarr array whose blocks are put together from chunks that are decoded here."""
+
+    def __init__(self, array: zarr.Array, layout: ArrayLayout) -> None:
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self._array, self._layout = array, layout
+        # zarr 2 may leave it open what a missing chunk holds; zarr gives 0 then.
+        self._fill = 0 if array.fill_value is None else array.fill_value
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """A block; what is not one slice of step 1 an axis is left to zarr."""
+        spans = self._spans(key)
+        if spans is None:
+            return np.asarray(self._array[key])
+        self._begin(spans)
+        chunks = self._layout.chunks
+        shape = [len(s) for s in spans]
+        out: np.ndarray | None = None
+        for part in self._layout.parts(spans):
+            for index, chunk in self._decoded(part):
+                within = tuple(
+                    slice(max(s.start - i * c, 0), min(s.stop - i * c, c))
+                    for i, c, s in zip(index, chunks, spans, strict=True)
+                )
+                piece = chunk[within]
+                if out is None and list(piece.shape) == shape:
+                    return np.require(piece, self.dtype, ("C", "W"))
+                out = np.empty(shape, self.dtype) if out is None else out
+                out[
+                    tuple(
+                        slice(max(i * c - s.start, 0), min((i + 1) * c, s.stop) - s.start)
+                        for i, c, s in zip(index, chunks, spans, strict=True)
+                    )
+                ] = piece
+        return np.empty(shape, self.dtype) if out is None else out
+
+    def _spans(self, key: Any) -> list[range] | None:
+        plain = isinstance(key, tuple) and len(key) == self.ndim
+        if not plain or any(not isinstance(k, slice) or k.step not in (None, 1) for k in key):
+            return None
+        return [range(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)]
+
+    def _begin(self, spans: Sequence[range]) -> None:
+        """A block is about to be read."""
+
+    def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
+        """The chunks of a part, one after the other."""
+        raise NotImplementedError
+
+    def _missing(self) -> np.ndarray:
+        return np.full(self._layout.chunks, self._fill, self.dtype)
 
 
 def layout_of(array: zarr.Array) -> ArrayLayout | None:

@@ -10,9 +10,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ElementError, GigaqcError, ParameterError, ReadError
-from gigaqc.image import listed, opens_paths
-from gigaqc.io.lazy import RawImage, to_image
-from gigaqc.io.location import Location, is_folder, is_pattern, is_zarr, locate
+from gigaqc.image import opens_paths
+from gigaqc.readers.raw import RawImage, to_image
+from gigaqc.representation import listed
+from gigaqc.stores.identity import is_folder, is_pattern, is_zarr
+from gigaqc.stores.location import Location, locate
 
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NIFTI_SIZES = (348, 540)
@@ -234,17 +236,17 @@ def _reader(source: Any, options: Mapping[str, Any] | None) -> tuple[Reader, str
             "them out."
         )
     if type(source).__module__.partition(".")[0] == "zarr" or _is_store(source):
-        from gigaqc.io.omezarr import ZarrReader
+        from gigaqc.readers.omezarr import ZarrReader
 
         return ZarrReader(source, name=str(source)), str(source)
     if isinstance(source, (list, tuple)):
-        from gigaqc.io.folder import FolderReader
+        from gigaqc.readers.folder import FolderReader
 
         files = FolderReader.of_files(source)
         return files, files.given
     location = locate(source, options)
     if is_pattern(location):
-        from gigaqc.io.folder import FolderReader
+        from gigaqc.readers.folder import FolderReader
 
         return FolderReader.of(location), location.given
     if is_folder(location):
@@ -258,7 +260,7 @@ def _is_store(source: Any) -> bool:
 
 def _folder_reader(location: Location) -> Reader:
     if is_zarr(location):
-        from gigaqc.io.omezarr import ZarrReader
+        from gigaqc.readers.omezarr import ZarrReader
 
         return ZarrReader(location, name=location.given)
     if not location.local:
@@ -266,7 +268,7 @@ def _folder_reader(location: Location) -> Reader:
             f"source: {location.given!r} is a folder without zarr metadata; folders of TIFFs are "
             "read from local paths only."
         )
-    from gigaqc.io.folder import FolderReader
+    from gigaqc.readers.folder import FolderReader
 
     return FolderReader.of(location)
 
@@ -275,19 +277,19 @@ def _file_reader(location: Location) -> Reader:
     head = location.head(512)
     lower = location.path.lower()
     if head[:4] in _TIFF_MARKS:
-        from gigaqc.io.tiff import TiffReader
+        from gigaqc.readers.tiff import TiffReader
 
         return TiffReader(location)
     if lower.endswith((".nii", ".nii.gz")) or _is_nifti(head):
-        from gigaqc.io.nifti import NiftiReader
+        from gigaqc.readers.nifti import NiftiReader
 
         return NiftiReader(location)
     if lower.endswith(".mcd"):
-        from gigaqc.io.imc import McdReader
+        from gigaqc.readers.imc import McdReader
 
         return McdReader(location)
     if head.startswith(b"Start_push\t"):
-        from gigaqc.io.imc import TextReader
+        from gigaqc.readers.imc import TextReader
 
         return TextReader(location)
     what = "is empty" if not head else "is not an image in a format that is known here"

@@ -13,9 +13,9 @@ import dask.base
 import xarray as xr
 
 from gigaqc.errors import GigaqcError, WriteError
-from gigaqc.io.staging import StagedArray, remove
-from gigaqc.io.write import new_array, settled_together
 from gigaqc.rechunking import rechunked_array
+from gigaqc.stores.staging import StagedArray, remove
+from gigaqc.writers.write import new_array, settled_together
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import ParameterError, ReadError
-from gigaqc.io.direct import direct
-from gigaqc.io.lazy import RawImage, grouped_in_shards
-from gigaqc.io.location import Location, locate, natural_key, no_permission, stem
-from gigaqc.io.units import in_one_unit
+from gigaqc.readers.raw import RawImage, grouped_in_shards
+from gigaqc.stores.direct import direct
+from gigaqc.stores.location import Location, locate, natural_key, no_permission, stem
+from gigaqc.units import in_one_unit
 
 if TYPE_CHECKING:
     import zarr
@@ -193,7 +193,7 @@ def _stores(source: Any) -> Iterator[Any]:
     elif source.local:
         yield source.path
     else:
-        from gigaqc.io.stores import remote_stores
+        from gigaqc.stores.object_store import remote_stores
 
         yield from remote_stores(source)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from gigaqc.io.ahead import Ahead
+from gigaqc.stores.prefetch import Prefetch
 
 Place = tuple[int, int]
 
@@ -22,14 +22,14 @@ class Server:
         return future
 
 
-def ahead(server: Server, most: int) -> Ahead[str, str]:
+def prefetch(server: Server, most: int) -> Prefetch[str, str]:
     """Blocks are words, of which each letter is a request."""
-    return Ahead(lambda block: block, server.ask, most)
+    return Prefetch(lambda block: block, server.ask, most)
 
 
 def test_all_of_a_block_is_asked_for_at_once_and_given_once() -> None:
     server = Server()
-    requests = ahead(server, 2)
+    requests = prefetch(server, 2)
     requests.begin(["abc", "de"])
     assert server.asked == list("abcde")  # what is read now is not limited
     assert [requests.take(letter) for letter in "abcde"] == list("ABCDE")
@@ -39,7 +39,7 @@ def test_all_of_a_block_is_asked_for_at_once_and_given_once() -> None:
 
 def test_later_blocks_are_asked_for_as_earlier_ones_are_taken() -> None:
     server = Server()
-    requests = ahead(server, 3)
+    requests = prefetch(server, 3)
     requests.expect(iter(["ab", "cd", "ef", "gh"]))
     assert not server.asked  # nothing is read before something is
     requests.begin(["ab"])
@@ -56,7 +56,7 @@ def test_later_blocks_are_asked_for_as_earlier_ones_are_taken() -> None:
 
 def test_blocks_that_are_read_out_of_order_are_not_asked_for_twice() -> None:
     server = Server()
-    requests = ahead(server, 2)
+    requests = prefetch(server, 2)
     order = ["ab", "cd", "ef", "gh", "ij"]
     requests.expect(order)
     for block in ["gh", "ab", "ij", "ef", "cd"]:
@@ -70,7 +70,7 @@ def test_blocks_around_are_asked_for_once() -> None:
     server = Server()
     rows = ["abcd", "efgh", "ijkl", "mnop"]
     grid = {(y, x): letter for y, row in enumerate(rows) for x, letter in enumerate(row)}
-    requests = ahead(server, 100)
+    requests = prefetch(server, 100)
     requests.expect_around(grid)
     requests.begin(["a"])
     assert sorted(server.asked) == ["a", "b", "e", "f"]
@@ -82,7 +82,7 @@ def test_blocks_around_are_asked_for_once() -> None:
 
 def test_what_is_around_keeps_to_the_limit() -> None:
     server = Server()
-    requests = ahead(server, 3)
+    requests = prefetch(server, 3)
     requests.expect_around({(0, y, x): "abcdefghi"[3 * y + x] for y in range(3) for x in range(3)})
     requests.begin(["e"])
     assert len(server.asked) == 3
@@ -90,7 +90,7 @@ def test_what_is_around_keeps_to_the_limit() -> None:
 
 def test_other_planes_of_a_place_are_around_it() -> None:
     server = Server()
-    requests = ahead(server, 100)
+    requests = prefetch(server, 100)
     requests.expect_around({(c, 0, 4 * x): "abcdef"[2 * c + x] for c in range(3) for x in range(2)})
     requests.begin(["c"])
     assert sorted(server.asked) == ["a", "c", "e"]

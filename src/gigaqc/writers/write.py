@@ -22,14 +22,14 @@ from dask.optimization import cull
 
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image, channel_names, opened
-from gigaqc.io import nifti_writer, tiff_writer
-from gigaqc.io.location import stem
-from gigaqc.io.staging import StagedArray, checked_target, remove, staged
 from gigaqc.machine import check_room, in_words
 from gigaqc.naming import named
 from gigaqc.rechunking import rechunked_array
 from gigaqc.settling import in_strips, settled
+from gigaqc.stores.location import stem
+from gigaqc.stores.staging import StagedArray, checked_target, remove, staged
 from gigaqc.typing import ImageLike, LabelsLike, PathLike
+from gigaqc.writers import nifti, tiff
 
 if TYPE_CHECKING:
     import zarr
@@ -206,14 +206,12 @@ def _as_file(
             f"levels; leave them out, or write {stem(str(given)) + '.zarr'!r}."
         )
     if suffix in _NIFTI:
-        fitting = nifti_writer.fitting(image)
-        header = nifti_writer.header_of(fitting, affine)
-        write = partial(nifti_writer.write, header=header, packed=suffix.endswith(".gz"))
-        return _File(fitting, nifti_writer.blocks(fitting.shape), write)
-    fitting = tiff_writer.fitting(image, str(given))
-    return _File(
-        fitting, tiff_writer.blocks(fitting.shape), partial(tiff_writer.write, image=fitting)
-    )
+        fitting = nifti.fitting(image)
+        header = nifti.header_of(fitting, affine)
+        write = partial(nifti.write, header=header, packed=suffix.endswith(".gz"))
+        return _File(fitting, nifti.blocks(fitting.shape), write)
+    fitting = tiff.fitting(image, str(given))
+    return _File(fitting, tiff.blocks(fitting.shape), partial(tiff.write, image=fitting))
 
 
 def _write_file(image: xr.DataArray, file: _File, place: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from gigaqc.backend import to_host
 from gigaqc.errors import WriteError
-from gigaqc.io.location import is_zarr, locate
+from gigaqc.stores.identity import is_zarr
+from gigaqc.stores.location import locate
 
 _URL = re.compile(r"(?!file:|local:)[A-Za-z][A-Za-z0-9+.-]+:/")  # C:/ is a drive
 

@@ -22,8 +22,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
 from gigaqc import config
-from gigaqc.io.location import Location
-from gigaqc.io.seen import told
+from gigaqc.stores.location import Location, in_one_line
 
 T = TypeVar("T")
 
@@ -128,7 +127,7 @@ async def retried(attempt: Callable[[], Awaitable[T]], most: int | None = None) 
             taken = time.monotonic() - start
             if number >= most or taken + pause > patience:
                 raise Unanswered(
-                    f"tried {number} times in {taken:.1f} s, the last time {told(error)}"
+                    f"tried {number} times in {taken:.1f} s, the last time {in_one_line(error)}"
                 ) from error
             await asyncio.sleep(pause)
     raise AssertionError

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import MissingDependencyError, ReadError
-from gigaqc.io.decoded import DECODED
-from gigaqc.io.lazy import RawImage
-from gigaqc.io.location import Location
-from gigaqc.io.single import OneImage, refuse_levels
+from gigaqc.readers.decoded import DECODED
+from gigaqc.readers.raw import RawImage
+from gigaqc.readers.single import OneImage, refuse_levels
+from gigaqc.stores.location import Location
 
 _COORDINATES = 3  # x, y, z stand before the channels of a pixel
 _PUSHES = 3  # and before these, in a .txt, three columns of pushes

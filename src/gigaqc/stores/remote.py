@@ -22,11 +22,11 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from gigaqc import config
-from gigaqc.io.ahead import Ahead
-from gigaqc.io.direct import BlockArray
-from gigaqc.io.layout import ArrayLayout, ChunkPart, Index, Shard
-from gigaqc.io.seen import ChunkError, Unreachable, told
-from gigaqc.io.stores import RetryingStore, Unanswered, address, may_pass
+from gigaqc.stores.chunks import ChunkError, Unreachable
+from gigaqc.stores.layout import ArrayLayout, BlockArray, ChunkPart, Index, Shard
+from gigaqc.stores.location import in_one_line
+from gigaqc.stores.object_store import RetryingStore, Unanswered, address, may_pass
+from gigaqc.stores.prefetch import Prefetch
 
 if TYPE_CHECKING:
     import zarr
@@ -45,43 +45,43 @@ class RemoteArray(BlockArray):
         self._store = store if isinstance(store, RetryingStore) else RetryingStore(store)
         self._prefix = f"{array.path}/" if array.path else ""
         self._indices: dict[str, asyncio.Task[np.ndarray | None]] = {}
-        self._ahead = self._new_ahead()
+        self._prefetch = self._new_prefetch()
 
-    def _new_ahead(self) -> Ahead[BlockSlices, ChunkPart]:
+    def _new_prefetch(self) -> Prefetch[BlockSlices, ChunkPart]:
         most = max(config.read_ahead() // self._layout.nbytes, 4)
-        return Ahead(self._parts, self._ask, most)
+        return Prefetch(self._parts, self._ask, most)
 
     def for_a_pass(self) -> RemoteArray:
         """The same array with requests of its own, which go when the graph of a pass does."""
         other = copy.copy(self)
-        other._ahead, other._indices = other._new_ahead(), {}
+        other._prefetch, other._indices = other._new_prefetch(), {}
         return other
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_ahead"]
+        del state["_prefetch"]
         state["_indices"] = {}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # In another process: it does not know which tasks it will get, so nothing is expected.
-        self._ahead = self._new_ahead()
+        self._prefetch = self._new_prefetch()
 
     def expect(self, keys: Iterable[Any]) -> None:
         """Say which blocks tasks will read, about in this order."""
         blocks = map(self._block, keys)
-        self._ahead.expect(block for block in blocks if block is not None)
+        self._prefetch.expect(block for block in blocks if block is not None)
 
     def expect_around(self, grid: Mapping[tuple[int, ...], Any]) -> None:
         """Say which blocks tasks will read, each about when they read those beside it."""
         blocks = {place: self._block(key) for place, key in grid.items()}
-        self._ahead.expect_around({p: block for p, block in blocks.items() if block is not None})
+        self._prefetch.expect_around({p: block for p, block in blocks.items() if block is not None})
 
     def begin(self, keys: Iterable[Any]) -> None:
         """Ask for blocks that a task reads now."""
         blocks = map(self._block, keys)
-        self._ahead.begin([block for block in blocks if block is not None])
+        self._prefetch.begin([block for block in blocks if block is not None])
 
     def _block(self, key: Any) -> BlockSlices | None:
         spans = self._spans(key)
@@ -91,7 +91,7 @@ class RemoteArray(BlockArray):
         return self._layout.parts([range(*ends) for ends in block])
 
     def _begin(self, spans: Sequence[range]) -> None:
-        self._ahead.begin([tuple((s.start, s.stop) for s in spans)])
+        self._prefetch.begin([tuple((s.start, s.stop) for s in spans)])
 
     def _decoded(self, part: ChunkPart) -> Iterator[tuple[Index, np.ndarray]]:
         stored: list[Any] | None = None
@@ -115,7 +115,7 @@ class RemoteArray(BlockArray):
 
     def _taken(self, part: ChunkPart) -> list[Any]:
         try:
-            return self._ahead.take(part)
+            return self._prefetch.take(part)
         except ValueError:  # the index of a shard
             raise
         except Exception as error:
@@ -123,7 +123,7 @@ class RemoteArray(BlockArray):
         raise failed  # without what led to it, much of which cannot be sent to another process
 
     def _unread(self, part: ChunkPart, error: Exception) -> Unreachable:
-        why = str(error) if isinstance(error, Unanswered) else told(error)
+        why = str(error) if isinstance(error, Unanswered) else in_one_line(error)
         cure = "check your credentials, and that you may read this object"
         if isinstance(error, Unanswered) or may_pass(error):
             cure = "the store did not answer as it should: run it again later, or copy the image "
@@ -134,7 +134,7 @@ class RemoteArray(BlockArray):
         return ChunkError(
             self._name(part.key),
             index,
-            f"fetched {config.decode_attempts()} times, it does not decode: {told(error)}",
+            f"fetched {config.decode_attempts()} times, it does not decode: {in_one_line(error)}",
             "the object is corrupt or was cut when it was stored, upload it again",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,6 @@ _SIGNATURE = re.compile(
     r"(?i)(?<=[?&])((?:x-(?:amz|goog)-[^=&#]*|awsaccesskeyid|googleaccessid|key-pair-id|policy|"
     r"signature|sig|se|st|ske|skt|expires|(?:access_|id_)?token|api_?key|auth|password)=)[^&#\s'\"]*"
 )
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Location:
         with self._named_in_errors():
             if self.local:
                 return open(self.path, "rb")
-            fs, path = _filesystem(self)
+            fs, path = self.filesystem()
             return cast(IO[bytes], fs.open(path, "rb"))
 
     def head(self, count: int) -> bytes:
@@ -59,18 +57,18 @@ class Location:
             raise no_permission(self) from error
         except FileNotFoundError as error:
             if not self.local and isinstance(error.__cause__, OSError):  # a web server that is away
-                raise _unreachable(self, error.__cause__) from error
-            raise _missing(self) from error
+                raise unreachable(self, error.__cause__) from error
+            raise missing(self) from error
         except (ReadError, MissingDependencyError):
             raise
         except Exception as error:
-            raise _unreachable(self, error) from error
+            raise unreachable(self, error) from error
 
     def size(self) -> int:
         """Size of the file in bytes."""
         if self.local:
             return os.path.getsize(self.path)
-        fs, path = _filesystem(self)
+        fs, path = self.filesystem()
         return int(fs.size(path))
 
     def stamp(self) -> tuple[Any, ...]:
@@ -79,6 +77,25 @@ class Location:
             return (self.size(),)
         state = os.stat(self.path)
         return (state.st_mtime_ns, state.st_size, state.st_ino)
+
+    def filesystem(self) -> tuple[Any, str]:
+        """Of a URL: the filesystem of fsspec that holds it, and its path there."""
+        from fsspec.core import url_to_fs
+
+        protocol = self.path.partition("://")[0]
+        try:
+            fs, path = url_to_fs(self.path, **self.options)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"source: reading {protocol}:// URLs needs another package ({error}); install "
+                f"{'gigaqc[s3]' if protocol == 's3' else 'it'}, or copy the image to this machine."
+            ) from error
+        except ValueError as error:
+            raise ReadError(
+                f"source: the protocol of {self.given!r} is not known to fsspec ({error}); use a "
+                "local path, or a URL such as s3://, gs:// or https://."
+            ) from error
+        return fs, path
 
 
 def locate(source: object, options: Mapping[str, Any] | None = None) -> Location:
@@ -109,67 +126,15 @@ def without_secrets(address: str) -> str:
     return _SIGNATURE.sub(r"\1...", _PASSWORD.sub(r"\1:...", address))
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an error says, in one line and without secrets."""
+    lines = without_secrets(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 def without_query(address: str) -> str:
     """A path as it is, a URL without what comes after the path of the file."""
     return address.partition("?")[0] if "://" in address else address
-
-
-def is_pattern(location: Location) -> bool:
-    """Whether a local source is a glob and not the name of something that exists."""
-    return location.local and glob.has_magic(location.path) and not os.path.exists(location.path)
-
-
-def is_folder(location: Location) -> bool:
-    """Whether the source is a folder; raises where there is nothing."""
-    if location.local:
-        if os.path.isdir(location.path):
-            return True
-        if os.path.exists(location.path):
-            return False
-        raise _missing(location)
-    fs, path = _filesystem(location)
-    try:
-        # A web server has no folders, and asking it for one may download the file.
-        if is_zarr(location):
-            return True
-        if _is_web(location):
-            return False
-        if fs.isdir(path):
-            return True
-        found = fs.exists(path)
-    except PermissionError as error:
-        raise no_permission(location) from error
-    except Exception as error:  # each filesystem has its own: no network, no credentials
-        raise _unreachable(location, error) from error
-    if not found:
-        raise _missing(location)
-    return False
-
-
-def is_zarr(location: Location) -> bool:
-    """Whether a folder holds the metadata of a zarr array or group."""
-    if location.local:
-        return any(os.path.exists(os.path.join(location.path, mark)) for mark in _ZARR_MARKS)
-    if _is_web(location) and "?" in location.path:  # a query asks for one file
-        return False
-    fs, path = _filesystem(location)
-    marks = (f"{path.rstrip('/')}/{mark}" for mark in _ZARR_MARKS)
-    return any(_on_web(fs, m) if _is_web(location) else fs.exists(m) for m in marks)
-
-
-def _on_web(fs: Any, url: str) -> bool:
-    """Whether a web server has a small file; its filesystem would take any error for a no."""
-    from gigaqc.io.stores import retried_now
-
-    try:
-        retried_now(fs.cat_file, url)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _is_web(location: Location) -> bool:
-    return location.path.partition("://")[0].lower() in ("http", "https")
 
 
 def stem(path: str) -> str:
@@ -195,34 +160,17 @@ def no_permission(location: Location) -> ReadError:
     return ReadError(f"source: no permission to read {location.given!r}; {cure}.")
 
 
-def _unreachable(location: Location, error: Exception) -> ReadError:
+def unreachable(location: Location, error: Exception) -> ReadError:
+    """Return the error for a source that does not answer."""
     return ReadError(
         f"source: {location.given!r} cannot be reached ({type(error).__name__}: "
         f"{without_secrets(str(error))}); check the address, the connection and your credentials."
     )
 
 
-def _missing(location: Location) -> SourceNotFoundError:
+def missing(location: Location) -> SourceNotFoundError:
+    """Return the error for a source that is not there."""
     cure = "check the spelling"
     if location.local and not os.path.isabs(location.given):
         cure += f" (relative paths start at {os.getcwd()})"
     return SourceNotFoundError(f"source: {location.given!r} does not exist; {cure}.")
-
-
-def _filesystem(location: Location) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    protocol = location.path.partition("://")[0]
-    try:
-        fs, path = url_to_fs(location.path, **location.options)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"source: reading {protocol}:// URLs needs another package ({error}); install "
-            f"{'gigaqc[s3]' if protocol == 's3' else 'it'}, or copy the image to this machine."
-        ) from error
-    except ValueError as error:
-        raise ReadError(
-            f"source: the protocol of {location.given!r} is not known to fsspec ({error}); use a "
-            "local path, or a URL such as s3://, gs:// or https://."
-        ) from error
-    return fs, path

@@ -11,7 +11,7 @@ import xarray as xr
 
 from gigaqc.errors import WriteError
 from gigaqc.image import channel_names
-from gigaqc.io.lazy import slabs
+from gigaqc.stores.chunks import slabs
 
 _TILE = 1024  # side of a tile; a smaller plane is one tile
 _GRAIN = 16  # TIFF allows sides of tiles that are multiples of it

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import ReadError, SourceNotFoundError
-from gigaqc.io.lazy import RawImage
-from gigaqc.io.location import (
+from gigaqc.readers.raw import RawImage
+from gigaqc.readers.single import OneImage, refuse_levels
+from gigaqc.readers.tiff import TiffReader
+from gigaqc.stores.identity import is_folder, is_pattern
+from gigaqc.stores.location import (
     Location,
-    is_folder,
-    is_pattern,
     locate,
     natural_key,
     no_permission,
     stem,
 )
-from gigaqc.io.single import OneImage, refuse_levels
-from gigaqc.io.tiff import TiffReader
 
 _SUFFIXES = (".tif", ".tiff")
 _NAME_COLUMNS = ("name", "channel_name", "target", "marker")

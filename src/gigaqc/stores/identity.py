@@ -1,7 +1,8 @@
-"""What a source is and whether it changed, told without reading a pixel."""
+"""What lies at a location, and whether it changed, told without reading a pixel."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import uuid
@@ -11,11 +12,76 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from gigaqc.io.location import Location, is_pattern, is_zarr, locate, without_secrets
+from gigaqc.stores.location import (
+    Location,
+    locate,
+    missing,
+    no_permission,
+    unreachable,
+    without_secrets,
+)
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _BESIDE = ("labels", "points", "shapes", "tables")  # of a store, and no part of its images
+
+
+def is_pattern(location: Location) -> bool:
+    """Whether a local source is a glob and not the name of something that exists."""
+    return location.local and glob.has_magic(location.path) and not os.path.exists(location.path)
+
+
+def is_folder(location: Location) -> bool:
+    """Whether the source is a folder; raises where there is nothing."""
+    if location.local:
+        if os.path.isdir(location.path):
+            return True
+        if os.path.exists(location.path):
+            return False
+        raise missing(location)
+    fs, path = location.filesystem()
+    try:
+        # A web server has no folders, and asking it for one may download the file.
+        if is_zarr(location):
+            return True
+        if _is_web(location):
+            return False
+        if fs.isdir(path):
+            return True
+        found = fs.exists(path)
+    except PermissionError as error:
+        raise no_permission(location) from error
+    except Exception as error:  # each filesystem has its own: no network, no credentials
+        raise unreachable(location, error) from error
+    if not found:
+        raise missing(location)
+    return False
+
+
+def is_zarr(location: Location) -> bool:
+    """Whether a folder holds the metadata of a zarr array or group."""
+    if location.local:
+        return any(os.path.exists(os.path.join(location.path, mark)) for mark in _ZARR_MARKS)
+    if _is_web(location) and "?" in location.path:  # a query asks for one file
+        return False
+    fs, path = location.filesystem()
+    marks = (f"{path.rstrip('/')}/{mark}" for mark in _ZARR_MARKS)
+    return any(_on_web(fs, m) if _is_web(location) else fs.exists(m) for m in marks)
+
+
+def _on_web(fs: Any, url: str) -> bool:
+    """Whether a web server has a small file; its filesystem would take any error for a no."""
+    from gigaqc.stores.object_store import retried_now  # which imports zarr
+
+    try:
+        retried_now(fs.cat_file, url)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_web(location: Location) -> bool:
+    return location.path.partition("://")[0].lower() in ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -57,8 +123,6 @@ def _of_location(location: Location, element: str | None, labels: bool) -> Ident
         return Identity(location.given, _digest(_remote(location, element, labels)))
     path = os.path.abspath(location.path)
     if is_pattern(location):
-        import glob
-
         files = sorted(glob.glob(location.path, recursive=True))
         return Identity(path, _digest(_stamp(f, f) for f in files))
     if not os.path.isdir(path):
@@ -99,9 +163,7 @@ def _stamp(path: str, name: str) -> str:
 
 
 def _remote(location: Location, element: str | None, labels: bool) -> Iterator[str]:
-    from fsspec.core import url_to_fs
-
-    fs, root = url_to_fs(location.path)
+    fs, root = location.filesystem()
     root = root.rstrip("/")
     places = ["", *_inside(element, labels)] if is_zarr(location) else []
     paths = [
@@ -129,6 +191,8 @@ def _folder_of(source: Any) -> Path | None:
 
 def _of_array(source: Any) -> str:
     """Digest of an array in memory, or of the promise of one."""
+    import xarray as xr  # here, for what only asks whether a path is a zarr store
+
     if isinstance(source, xr.DataArray):
         about = [str(source.dims), *map(str, source.coords.get("c", xr.DataArray([])).values.flat)]
         about.append(_of_array(source.data))

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gigaqc.errors import MissingDependencyError, ParameterError, ReadError
-from gigaqc.io.lazy import RawImage, grouped
-from gigaqc.io.location import Location
-from gigaqc.io.tiff_metadata import channel_names, dims_of, pixel_size
+from gigaqc.readers.raw import RawImage, grouped
+from gigaqc.readers.tiff_metadata import channel_names, dims_of, pixel_size
+from gigaqc.stores.location import Location
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -298,7 +298,7 @@ def _open(location: Location) -> TiffFile:
     except (ReadError, MissingDependencyError, FileNotFoundError):
         raise
     except PermissionError as error:
-        from gigaqc.io.location import no_permission
+        from gigaqc.stores.location import no_permission
 
         raise no_permission(location) from error
     except Exception as error:
