@@ -22,13 +22,13 @@ import gigaqc as gq
 from gigaqc import config
 from gigaqc.cohort import flight
 from gigaqc.errors import ParameterError
+from gigaqc.graph.reduce import plan_groups
+from gigaqc.graph.scratch import Scratch
+from gigaqc.graph.slabs import Route, plan_slabs
 from gigaqc.image import as_image
 from gigaqc.io import remote, stores
 from gigaqc.io.layout import layout_of
 from gigaqc.io.seen import ChunkError
-from gigaqc.passes import plan_groups
-from gigaqc.scratch import Scratch
-from gigaqc.slabs import Route, plan_slabs
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 

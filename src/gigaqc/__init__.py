@@ -113,9 +113,8 @@ if TYPE_CHECKING:
         list_images,
         open_image,
         open_labels,
-        write_image,
-        write_labels,
     )
+    from gigaqc.io.write import write_image, write_labels
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -243,9 +242,8 @@ _HOMES = {
         "list_images",
         "open_image",
         "open_labels",
-        "write_image",
-        "write_labels",
     ),
+    "io.write": ("write_image", "write_labels"),
     "noise": (
         "gain_map",
         "isnr",

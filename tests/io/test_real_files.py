@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gigaqc.io import list_images, open_image, open_labels, write_image
+from gigaqc.io import list_images, open_image, open_labels
+from gigaqc.io.write import write_image
 from gigaqc.testing import forbid_compute
 
 

@@ -12,7 +12,8 @@ import xarray as xr
 import zarr
 
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.io import open_image, write_image
+from gigaqc.io import open_image
+from gigaqc.io.write import write_image
 
 PIXELS = np.random.default_rng(7).integers(0, 4000, (2, 75, 90)).astype(np.uint16)
 

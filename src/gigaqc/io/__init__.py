@@ -2,13 +2,10 @@
 
 from gigaqc.io.example import example_image
 from gigaqc.io.source import list_images, open_image, open_labels
-from gigaqc.io.write import write_image, write_labels
 
 __all__ = [
     "example_image",
     "list_images",
     "open_image",
     "open_labels",
-    "write_image",
-    "write_labels",
 ]
