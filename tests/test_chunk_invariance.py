@@ -20,7 +20,7 @@ from settings import configure
 from strategies import Case, build, chunkings, examples, repeatable
 
 import gigaqc as gq
-from gigaqc import passes
+from gigaqc.graph.reduce import plan_groups
 from gigaqc.image import as_image
 
 DTYPES = ("u1", "i2", ">u2", "i4", "f2", "f4", "f8")
@@ -237,6 +237,6 @@ def test_an_assessment(dtype: str, dims: str) -> None:
 
 def test_there_are_many_groups_and_seams() -> None:
     """Otherwise nothing above says anything."""
-    groups = passes.plan_groups(as_image(fixed("u2", "cyx").image.chunk({"y": 64, "x": 64})))
+    groups = plan_groups(as_image(fixed("u2", "cyx").image.chunk({"y": 64, "x": 64})))
     assert len(groups) >= 4
     assert any(g.place.right and g.place.bottom for g in groups)

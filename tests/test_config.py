@@ -22,10 +22,10 @@ import gigaqc as gq
 from gigaqc import config
 from gigaqc.cohort import flight
 from gigaqc.errors import ParameterError
+from gigaqc.graph.reduce import plan_groups
+from gigaqc.graph.scratch import Scratch
+from gigaqc.graph.slabs import Route, plan_slabs
 from gigaqc.image import as_image
-from gigaqc.passes import plan_groups
-from gigaqc.scratch import Scratch
-from gigaqc.slabs import Route, plan_slabs
 from gigaqc.stores import object_store, remote
 from gigaqc.stores.chunks import ChunkError
 from gigaqc.stores.layout import layout_of

@@ -16,11 +16,11 @@ from dask.core import flatten
 from settings import configure
 
 import gigaqc as gq
-from gigaqc import passes, testing
-from gigaqc.cutting import Cuts, cuts_of
-from gigaqc.packing import Packed
-from gigaqc.passes import owned
-from gigaqc.settling import when_done
+from gigaqc import testing
+from gigaqc.graph.chunks import Cuts, cuts_of
+from gigaqc.graph.reduce import plan_groups
+from gigaqc.graph.source import Source
+from gigaqc.graph.tasks import Packed, when_done
 
 SHAPE = (3, 50, 70)
 
@@ -71,8 +71,9 @@ def test_cuts_make_the_chunks_that_dask_would_make(
 ) -> None:
     array = SOURCES[source](store[0])
     expected = array.compute()
-    table, nodes = owned(array, "mine", ())
-    assert isinstance(nodes.nodes, Cuts)
+    own = Source.of(array, "mine")
+    table, nodes = own.table, own.tasks
+    assert isinstance(nodes, Cuts)
     np.testing.assert_array_equal(together(array, table, nodes), expected)
     assert set(table.ravel()) <= set(nodes) and len(nodes) == len(list(nodes))
     assert not set(nodes) & set(flatten(array.__dask_keys__()))
@@ -93,8 +94,8 @@ def test_cuts_make_the_chunks_that_dask_would_make(
 def test_anything_else_is_left_to_dask(store: tuple[Path, np.ndarray], changed: Any) -> None:
     array = changed(opened(store[0]))
     assert cuts_of(array) is None
-    _, nodes = owned(array, "mine", ())
-    assert not isinstance(nodes.nodes, Cuts)
+    nodes = Source.of(array, "mine").tasks
+    assert not isinstance(nodes, Cuts)
 
 
 def test_cuts_know_their_keys(store: tuple[Path, np.ndarray]) -> None:
@@ -141,7 +142,7 @@ def test_a_group_takes_a_kilobyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         path = tmp_path / f"{channels}.zarr"
         testing.sparse_store(path, (channels, side, side), (1, 64, 64), dtype="u2")
         image = gq.open_image(path, chunks=64)
-        groups = len(passes.plan_groups(image))
+        groups = len(plan_groups(image))
         assert groups > 250
         gc.collect()
         tracemalloc.start()

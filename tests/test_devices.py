@@ -108,7 +108,7 @@ def test_gain_map(move: Any, estimator: Any, dtype: str, chunks: tuple, memory: 
 
 def test_a_store_takes_frames_from_a_device(move: Any, tmp_path: Path, monkeypatch: Any) -> None:
     configure(monkeypatch, "slab-reads", 0)
-    monkeypatch.setattr("gigaqc.slabs._SMALLEST_LIMIT", 1)
+    monkeypatch.setattr("gigaqc.graph.slabs._SMALLEST_LIMIT", 1)
     image = series("u2", (1, 32, 48))
     arguments = {"temporary": tmp_path, "memory": 50_000}
     assert "temporary store" in str(gq.explain(image, metric="gain_map", memory=50_000))

@@ -183,7 +183,7 @@ SERIES = {
 def test_signal_to_noise_along_time(
     move: Any, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gigaqc.series.FRAMES", 4)  # several tasks in time
+    monkeypatch.setattr("gigaqc.graph.fold.FRAMES", 4)  # several tasks in time
     monkeypatch.setattr("gigaqc.noise.moments._FITTED", 4000)  # frames are fitted in parts
     monkeypatch.setattr("gigaqc.noise.moments._FEWEST_FITTED", 2)
     chunks, options = SERIES[name]

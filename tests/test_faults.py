@@ -17,9 +17,9 @@ import zarr
 from typer.testing import CliRunner
 
 import gigaqc as gq
-from gigaqc import slabs
 from gigaqc.cli import app
 from gigaqc.errors import ParameterError, ReadError, WriteError
+from gigaqc.graph import slabs
 
 run = CliRunner()
 

@@ -14,8 +14,9 @@ import xarray as xr
 from dask._task_spec import DataNode
 
 import gigaqc as gq
-from gigaqc import settling, testing
+from gigaqc import testing
 from gigaqc.clusters import PixelModel
+from gigaqc.graph import tasks
 
 CHANNELS, SIDE, CHUNK = 8, 1024, 128
 CHUNKS = CHANNELS * (SIDE // CHUNK) ** 2
@@ -84,7 +85,7 @@ def test_bytes_of_a_graph(image: xr.DataArray, name: str) -> None:
 
 
 def test_a_model_is_sent_once(image: xr.DataArray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settling, "LARGE", 1 << 14)  # a mixture of 60 has 30 KiB
+    monkeypatch.setattr(tasks, "LARGE", 1 << 14)  # a mixture of 60 has 30 KiB
     for name in ("segment_nuclei by a function", "labels of pixels"):
         graph = dict(LAZY[name](image).__dask_graph__())
         sizes = {k: len(cloudpickle.dumps(node)) for k, node in graph.items()}

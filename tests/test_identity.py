@@ -27,9 +27,9 @@ from same_states import identical
 
 import gigaqc as gq
 from gigaqc.clusters import PixelModel
+from gigaqc.graph.tasks import Packed
 from gigaqc.image import as_image, channel_names
 from gigaqc.naming import named
-from gigaqc.packing import Packed
 from gigaqc.statistics import Part, Statistics
 
 RANDOM = np.random.default_rng(0)

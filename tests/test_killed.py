@@ -14,7 +14,7 @@ from capabilities import CAPABILITIES, Sources, assert_same, make_sources
 from killing import Cluster, cluster
 from settings import configure
 
-from gigaqc import slabs
+from gigaqc.graph import slabs
 
 # What is then in files and not in the memory of a worker: frames in a temporary store, rows.
 MOMENTS = [("gain_map by a store", "-laid-down", 2), ("object_table to parquet", "-merge-0", 1)]
@@ -70,15 +70,13 @@ def test_a_temporary_store_that_was_opened_again(
     wanted = expected(name, sources, tmp_path / "once")
     real, folders = slabs._laid_down, set()
 
-    def opened_again(
-        reading: Any, frames: int, number: int, scratch: Any, bands: Any, *given: Any
-    ) -> Any:
+    def opened_again(number: int, frames: int, scratch: Any, bands: Any, *given: Any) -> Any:
         if number % 2:
             again = bands.folder.with_name(f"{bands.folder.name}-again")
             shutil.copytree(bands.folder, again, ignore=lambda *_: ["c"], dirs_exist_ok=True)
             bands = replace(bands, folder=again)
         folders.add(bands.folder)
-        return real(reading, frames, number, scratch, bands, *given)
+        return real(number, frames, scratch, bands, *given)
 
     monkeypatch.setattr(slabs, "_laid_down", opened_again)
     with dask.config.set(scheduler="sync"):

@@ -18,7 +18,8 @@ import zarr
 from settings import configure
 
 import gigaqc as gq
-from gigaqc import passes, testing
+from gigaqc import testing
+from gigaqc.graph.reduce import plan_groups
 from gigaqc.image import as_image
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 from gigaqc.tissue import REACH
@@ -199,7 +200,7 @@ def test_one_task_a_group(tmp_path: Path, dtype: str, tissue: bool) -> None:
     """A pass observes (reading included); beside it the tree and a few single tasks."""
     array = stored(tmp_path, dtype)
     lazy = gq.scan(array)
-    groups = len(passes.plan_groups(as_image(array)))
+    groups = len(plan_groups(as_image(array)))
     keys = list(lazy.__dask_optimize__(lazy.__dask_graph__(), lazy.__dask_keys__()).to_dict())
     by_task = [k for k in keys if isinstance(k, tuple) and "-join-" not in k[0]]
     assert len(by_task) == groups * passes_of(array)
@@ -209,7 +210,7 @@ def test_one_task_a_group(tmp_path: Path, dtype: str, tissue: bool) -> None:
     if tissue:
         found = gq.tissue_integrity(array, 0, method="otsu")
         own = {k for k in found.__dask_graph__() if isinstance(k, tuple) and "tissue-" in k[0]}
-        regions = len(passes.plan_groups(as_image(array).isel(c=[0]), 2 * REACH + 1))
+        regions = len(plan_groups(as_image(array).isel(c=[0]), 2 * REACH + 1))
         assert len([k for k in own if k[0].endswith("-observe")]) == regions
         assert len(own) < 2 * regions
 

@@ -15,7 +15,8 @@ from capabilities import assert_same
 from local_clusters import local_client
 
 import gigaqc as gq
-from gigaqc.rechunking import by_tasks, rechunked
+from gigaqc.graph.source import by_tasks
+from gigaqc.rechunking import rechunked
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from same_states import identical
 from settings import configure
 
 import gigaqc as gq
-from gigaqc import slabs
-from gigaqc.settling import in_strips, settled
+from gigaqc.graph import slabs
+from gigaqc.graph.schedule import in_strips, settled
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from settings import configure
 from strategies import build, chunkings, repeatable
 
-from gigaqc import passes, tissue
+from gigaqc import tissue
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.tissue import coverage, fragmentation, intact
+from gigaqc.graph.reduce import plan_groups
 from gigaqc.image import as_image, as_mask
 from gigaqc.observe import SMALLEST_SIDE
 from gigaqc.scanning import scan
@@ -165,7 +166,7 @@ def test_pieces_cross_where_four_groups_meet(monkeypatch: pytest.MonkeyPatch) ->
         board[k, k : k + 2] = 9  # a staircase through all of (63, 63), (63, 64), (64, 64)
     board[62:64, 70:72] = board[64:66, 68:70] = 9  # touches at a corner, on the seam
     image = xr.DataArray(da.from_array(board, chunks=64), dims=("y", "x"))
-    assert len(passes.plan_groups(as_image(image))) == 4
+    assert len(plan_groups(as_image(image))) == 4
     result = found(image, 0, "median")
     assert result == expected(board, 0, "median")
     assert result.positive == 48
@@ -184,7 +185,7 @@ def test_each_chunk_of_the_channel_is_read_once(
     array = zarr.create_array(store, shape=pixels.shape, chunks=chunks, dtype=dtype)
     array[:] = pixels.astype(dtype)
     image = as_image(array)
-    assert len(passes.plan_groups(image.isel(c=slice(1, 2)))) > 4
+    assert len(plan_groups(image.isel(c=slice(1, 2)))) > 4
     for mask in (None, as_mask(pixels[0] < 900, image)):
         statistics = scan(image).compute()
         reset_reads(store)

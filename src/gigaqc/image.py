@@ -22,7 +22,7 @@ import xarray as xr
 from gigaqc.errors import ChannelError, ImageError, ImageTypeError, MaskError, ParameterError
 from gigaqc.naming import named
 from gigaqc.polygons import is_polygons, polygon_mask
-from gigaqc.rechunking import by_tasks, rechunked
+from gigaqc.rechunking import rechunked
 from gigaqc.representation import listed
 
 DIMS = ("t", "c", "z", "y", "x")
@@ -109,7 +109,7 @@ def as_image(
             f"{argument}: the chunk sizes are unknown (nan); call compute_chunk_sizes() on its "
             "dask array first."
         )
-    return _by_tasks(labelled)
+    return labelled
 
 
 class Opener(Protocol):
@@ -203,11 +203,6 @@ def _as_dataarray(source: Any, argument: str) -> xr.DataArray | None:
             "its elements, for example sdata.images[name]."
         )
     return None
-
-
-def _by_tasks(image: xr.DataArray) -> xr.DataArray:
-    data = by_tasks(image.data)
-    return image if data is image.data else image.copy(data=data)
 
 
 def _chunked(image: xr.DataArray) -> xr.DataArray:
@@ -425,7 +420,7 @@ def as_mask(mask: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataAr
     if not isinstance(labelled.data, da.Array):
         # Not xarray's token: dask's of a square in memory is that of its transpose too.
         return labelled.chunk(chunks, token=named("mask", labelled.data))
-    return rechunked(_by_tasks(labelled), chunks)
+    return rechunked(labelled, chunks)
 
 
 def _above_zero(mask: xr.DataArray, image: xr.DataArray) -> xr.DataArray:

@@ -20,6 +20,8 @@ from gigaqc.distribution import (
     bias_of,
     layout_of,
 )
+from gigaqc.graph.reduce import Reduce
+from gigaqc.graph.tasks import join
 from gigaqc.kernels import vectors
 from gigaqc.kernels.accumulate import KeyLayout, count_keys
 from gigaqc.kernels.dispatch import twin
@@ -27,7 +29,6 @@ from gigaqc.kernels.fused import take_occupied
 from gigaqc.kernels.rows import count_codes
 from gigaqc.observe import Channels, Place
 from gigaqc.observe.blocks import to_codes
-from gigaqc.passes import Pass, join
 
 _SLAB = 1 << 16  # pixels that are counted at once: their float64 copies stay in the cache
 
@@ -79,7 +80,7 @@ class Extremes:
 
 def extremes_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed:
     """Smallest and largest finite value of each channel, as `Extremes`, in one read (lazy)."""
-    return Pass("extremes", image, mask, _extremes, on_device=True).build()
+    return Reduce("extremes", image, mask, _extremes, on_device=True).build()
 
 
 def _extremes(channels: Iterable[np.ndarray], masks: Channels | None, place: Place) -> Extremes:
@@ -124,7 +125,7 @@ def sides_pass(image: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
     The same that a scan makes in its first read, without what else that looks at.
     """
     arguments = (np.dtype(image.dtype),)
-    return Pass("sides", image, mask, _sides, arguments).build()
+    return Reduce("sides", image, mask, _sides, arguments).build()
 
 
 def _sides(
@@ -179,8 +180,7 @@ def histogram_pass(
         int64 (C, bins): as `numpy.histogram` of the finite values as float64, the last edge
         inclusive.
     """
-    after = _promised(edges)
-    counted = Pass("histogram", image, mask, _count, (edges,), after=after, on_device=True).build()
+    counted = Reduce("histogram", image, mask, _count, (edges,), on_device=True).build()
     return join("counts", _counts_of, counted)
 
 
@@ -200,9 +200,7 @@ def joint_histogram_pass(
     """
     pair = image.isel(c=[ix, iy])
     edges = (edges_x, edges_y)
-    counted = Pass(
-        "joint-histogram", pair, None, _count_pairs, edges, after=_promised(*edges), on_device=True
-    ).build()
+    counted = Reduce("joint-histogram", pair, None, _count_pairs, edges, on_device=True).build()
     return join("counts", _counts_of, counted)
 
 
@@ -217,14 +215,7 @@ def manders_pass(
         `MandersSums`, in float64, over the pixels that are finite in both.
     """
     pair = image.isel(c=[ix, iy])
-    after = _promised(thresholds)
-    return Pass(
-        "manders", pair, None, _sum_pairs, (thresholds,), after=after, on_device=True
-    ).build()
-
-
-def _promised(*arguments: Any) -> tuple[Delayed, ...]:
-    return tuple(a for a in arguments if isinstance(a, Delayed))
+    return Reduce("manders", pair, None, _sum_pairs, (thresholds,), on_device=True).build()
 
 
 def _counts_of(counted: _PairCounts) -> np.ndarray:

@@ -12,15 +12,16 @@ import xarray as xr
 
 from gigaqc.distribution import layout_of
 from gigaqc.errors import ImageError, ParameterError
+from gigaqc.graph.fold import FRAMES, plan_in_time
+from gigaqc.graph.reduce import Group
+from gigaqc.graph.slabs import SlabPlan, parsed_memory, plan_slabs
 from gigaqc.image import as_image
 from gigaqc.machine import as_peak, memory_of_a_process, threads_of_a_process
-from gigaqc.objects import as_labels
-from gigaqc.passes import plan_groups
+from gigaqc.objects import as_labels, object_read
 from gigaqc.representation import readable_bytes
-from gigaqc.scanning import THUMBNAIL_SIDE
-from gigaqc.series import FRAMES, plan_places
-from gigaqc.slabs import SlabPlan, parsed_memory, plan_slabs
-from gigaqc.taking import Group
+from gigaqc.scanning import THUMBNAIL_SIDE, ScanSpec
+from gigaqc.statistics import Part
+from gigaqc.tissue import tissue_read
 from gigaqc.typing import ImageLike, LabelsLike
 
 PlannedMetric = Literal[
@@ -167,21 +168,20 @@ def explain(
 
 def plan_scan(labelled: xr.DataArray, *, tissue: bool, labels: Any = None) -> Plan:
     """What a scan takes, and judging the tissue after it."""
-    groups = plan_groups(labelled)
-    layout = layout_of(np.dtype(labelled.dtype))
-    passes, channels = 1 if layout is None else 2, labelled.sizes["c"]
-    held = _task_of_a_scan(labelled, groups)
     ids = None if labels is None else as_labels(labels)
+    spec = ScanSpec(labelled, None, ids, 512, (), (), (), Part.ALL, refine=True, guard=False)
+    groups, passes, channels = spec.first.groups, spec.meta().reads, labelled.sizes["c"]
+    held = _task_of_a_scan(labelled, groups)
     if ids is not None:
         held += max(map(_pixels, groups)) * ids.dtype.itemsize
     at_work = min(threads_of_a_process(), len(groups))
     states = 0
-    if layout is None and labelled.dtype.itemsize == 2:
+    if passes == 1 and labelled.dtype.itemsize == 2:
         levels = math.log(len(groups), 4)  # of rectangles that join; few of them wait
         states = int(_CODES * channels * (3.6 + 0.3 * levels))
     again = 0
     if tissue:
-        parts = plan_groups(labelled.isel(c=slice(0, 1)))
+        parts = tissue_read(labelled.isel(c=slice(0, 1)), None, 0.0, "otsu").groups
         working = min(threads_of_a_process(), len(parts))
         again = int(working * max(map(_pixels, parts)) * (labelled.dtype.itemsize + 1.5))
     cells = math.prod(min(labelled.sizes[d], THUMBNAIL_SIDE) for d in "yx")
@@ -204,7 +204,7 @@ def _task_of_a_scan(image: xr.DataArray, groups: Sequence[Group]) -> int:
 
 
 def _plan_objects(image: xr.DataArray, ids: xr.DataArray, n_objects: int | None) -> Plan:
-    groups = plan_groups(image)
+    groups = object_read(ids, image).groups
     each = image.sizes["c"] * image.dtype.itemsize + 2 * ids.dtype.itemsize
     held = max(map(_pixels, groups)) * each
     count = ids.size // _DENSE if n_objects is None else n_objects
@@ -230,7 +230,8 @@ def _plan_blocks(image: xr.DataArray, *, reads: int, together: bool) -> Plan:
 
 
 def _plan_tsnr(series: xr.DataArray) -> Plan:
-    runs, times = plan_places(series)
+    plan = plan_in_time(series)
+    runs, times = plan.runs, plan.times
     pixels = math.prod(max(run.size for run in each) for each in runs.values())
     longest = max(series.chunksizes["t"])
     # Short chunks wait in one buffer; mean, drift and residuals are five float64 a pixel.
@@ -270,4 +271,4 @@ def _plan(
 
 
 def _pixels(group: Group) -> int:
-    return math.prod(run.size for run in group.runs)
+    return group.pixels

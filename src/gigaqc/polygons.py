@@ -14,8 +14,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import DataNode, Task, TaskRef
-from dask.highlevelgraph import HighLevelGraph
 
 from gigaqc.errors import ImageError, MaskError, MissingDependencyError
 from gigaqc.naming import named
@@ -155,15 +153,18 @@ def _moved(found: np.ndarray, element: Any, image: xr.DataArray, argument: str) 
 
 @dataclass(frozen=True)
 class Outlines:
-    """Edges of polygons in pixels, as the kernel takes them."""
+    """Edges of polygons in pixels, as the kernel takes them; sliced, the mask of what is inside."""
 
     edges: np.ndarray
     starts: np.ndarray
     boxes: np.ndarray
+    shape: tuple[int, int]
+    dtype = np.dtype("?")
+    ndim = 2
 
     @classmethod
-    def of(cls, polygons: np.ndarray, y: Axis, x: Axis) -> Outlines:
-        """Of polygons from `geometries_of`."""
+    def of(cls, polygons: np.ndarray, y: Axis, x: Axis, shape: tuple[int, int]) -> Outlines:
+        """Of polygons from `geometries_of`, on an image of this shape."""
         import shapely
 
         rings, polygon = shapely.get_rings(polygons, return_index=True)
@@ -182,13 +183,17 @@ class Outlines:
             extreme = np.full(len(polygons), np.inf if k < 2 else -np.inf)
             (np.minimum if k < 2 else np.maximum).at(extreme, whose, places[:, column])
             boxes[:, k] = extreme
-        return cls(np.ascontiguousarray(edges, "f8"), starts.astype("i8"), boxes)
+        return cls(np.ascontiguousarray(edges, "f8"), starts.astype("i8"), boxes, shape)
 
-    def block(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+    def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
         """Which pixels of a block are inside."""
         from gigaqc.kernels.polygons import fill_polygons  # numba takes a second to import
 
-        return fill_polygons(self.edges, self.starts, self.boxes, top, left, height, width)
+        (top, bottom, _), (left, right, _) = (
+            s.indices(n) for s, n in zip(place, self.shape, strict=True)
+        )
+        corner = (top, left, bottom - top, right - left)
+        return fill_polygons(self.edges, self.starts, self.boxes, *corner)
 
 
 def polygon_mask(value: Any, image: xr.DataArray, argument: str = "mask") -> xr.DataArray:
@@ -204,17 +209,9 @@ def polygon_mask(value: Any, image: xr.DataArray, argument: str = "mask") -> xr.
         How the caller names this argument, for messages.
     """
     y, x = Axis.of(image, "y"), Axis.of(image, "x")
-    outlines = Outlines.of(geometries_of(value, image, argument), y, x)
+    shape = (image.sizes["y"], image.sizes["x"])
+    outlines = Outlines.of(geometries_of(value, image, argument), y, x, shape)
     chunks = (image.chunksizes["y"], image.chunksizes["x"])
     name = named("polygons", outlines, chunks)
-    table = f"{name}-outlines"
-    graph: dict[Any, Any] = {table: DataNode(table, outlines)}
-    tops, lefts = (np.cumsum([0, *sizes[:-1]]) for sizes in chunks)
-    for i, height in enumerate(chunks[0]):
-        for j, width in enumerate(chunks[1]):
-            key = (name, i, j)
-            place = (int(tops[i]), int(lefts[j]), int(height), int(width))
-            graph[key] = Task(key, Outlines.block, TaskRef(table), *place)
-    layers = HighLevelGraph.from_collections(name, graph, ())
-    data = da.Array(layers, name, chunks, dtype=np.bool_)
+    data = da.from_array(outlines, chunks, name=name, asarray=False, meta=np.empty((0, 0), "?"))
     return xr.DataArray(data, dims=("y", "x"))

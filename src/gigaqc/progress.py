@@ -13,6 +13,7 @@ import dask.config
 from dask.callbacks import Callback
 
 from gigaqc import machine
+from gigaqc.graph.tasks import Reading
 from gigaqc.meters import Meter, in_notebook, metered, outermost
 from gigaqc.representation import readable_bytes
 
@@ -26,17 +27,15 @@ class _Bar(Callback):
         super().__init__(start_state=self._begin, posttask=self._step)
         self._meter, self._bytes = meter, n_bytes
         self._share = 0.0
+        self._reading: set[Any] = set()
 
     def _begin(self, graph: Any, state: Any) -> None:
-        self._share = self._bytes / max(sum(_reads(key) for key in graph), 1)
+        self._reading = {key for key, task in graph.items() if isinstance(task, Reading)}
+        self._share = self._bytes / max(len(self._reading), 1)
 
     def _step(self, key: Any, *_: Any) -> None:
-        if _reads(key):
+        if key in self._reading:
             self._meter.advance(self._share)
-
-
-def _reads(key: Any) -> bool:
-    return isinstance(key, tuple) and str(key[0]).endswith("-observe")
 
 
 class _TaskCounter(Callback):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import dask.array as da
 import dask.base
-import dask.threaded
 import numpy as np
 import xarray as xr
-from dask.base import DaskMethodsMixin
-from dask.core import flatten
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
 
 from gigaqc import objects
 from gigaqc import observe as observing
@@ -24,15 +21,17 @@ from gigaqc.distribution import CodeHistogram, KeyHistogram, bias_of, layout_of
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.artifacts import HOT_SIGMAS
 from gigaqc.formulas.refine import RECIPE_QUANTILES, hot_scale, wanted_bins
+from gigaqc.graph.guard import agreed, unreadable_of, value_of
+from gigaqc.graph.reduce import Reduce
+from gigaqc.graph.tasks import LazyValue, join, persisted_value
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.objects import as_labels, check_fit
 from gigaqc.objectsums import Layout, ObjectSums
 from gigaqc.observe import Again, Partial, Request, Second
-from gigaqc.passes import Pass, join
 from gigaqc.rechunking import rechunked
 from gigaqc.statistics import Meta, Part, State, Statistics
 from gigaqc.typing import ImageLike, LabelsLike, MaskLike
-from gigaqc.unreadable import OnError, agreed, check_on_error, unreadable_of, value_of, with_nan
+from gigaqc.unreadable import OnError, check_on_error, with_nan
 
 THUMBNAIL_SIDE = 512  # pixels at most
 
@@ -122,7 +121,7 @@ def scan(
         check_fit(ids, labelled)
     asked = (tuple(quantiles), tuple(nonzero_quantiles), tuple(thresholds))
     guard = on_error == "mask"
-    return _Scan(
+    return ScanSpec(
         labelled, within, ids, int(tile), *asked, parts | Part.MOMENTS, refine, guard
     ).build()
 
@@ -145,35 +144,15 @@ def _aligned(image: xr.DataArray, tile: int) -> xr.DataArray:
     return rechunked(image, chunks) if chunks else image
 
 
-class LazyStatistics(DaskMethodsMixin):
+class LazyStatistics(LazyValue):
     """The promise of a `Statistics`: a dask collection of one value.
 
     ``.compute()`` or ``dask.compute(...)`` gives it; every metric function takes it as it is.
     """
 
-    def __init__(self, delayed: Delayed, meta: Meta) -> None:
-        self.delayed, self.meta = delayed, meta
-
-    def __dask_graph__(self) -> HighLevelGraph:
-        return self.delayed.dask
-
-    def __dask_keys__(self) -> list[Hashable]:
-        return [self.delayed.key]
-
-    def __dask_layers__(self) -> Sequence[str]:
-        return self.delayed.__dask_layers__()
-
-    def __dask_tokenize__(self) -> Hashable:
-        return self.delayed.key
-
-    __dask_scheduler__ = staticmethod(dask.threaded.get)
-
-    @staticmethod
-    def __dask_optimize__(graph: HighLevelGraph, keys: Any, **_: Any) -> HighLevelGraph:
-        return graph.cull(set(flatten(keys)))
-
-    def __dask_postcompute__(self) -> tuple[Callable, tuple]:
-        return _first, ()
+    def __init__(self, promise: Delayed, meta: Meta) -> None:
+        super().__init__(promise)
+        self.meta = meta
 
     def __dask_postpersist__(self) -> tuple[Callable, tuple]:
         return _persisted, (self.delayed.key, self.meta)
@@ -200,18 +179,14 @@ StatisticsLike: TypeAlias = Statistics | LazyStatistics
 """What a scan gives, computed or not: whatever follows from it takes it in an image's place."""
 
 
-def _first(results: Sequence[Any]) -> Any:
-    return results[0]
-
-
 def _persisted(graph: Mapping, key: Hashable, meta: Meta, rename: Mapping | None = None) -> Any:
-    key = (rename or {}).get(key, key)
-    layers = HighLevelGraph.from_collections(str(key), graph, ())
-    return LazyStatistics(Delayed(key, layers, layer=str(key)), meta)
+    return LazyStatistics(persisted_value(graph, key, rename), meta)
 
 
 @dataclass(frozen=True)
-class _Scan:
+class ScanSpec:
+    """What a scan is asked for, and the reads that it takes."""
+
     image: xr.DataArray
     mask: xr.DataArray | None
     labels: xr.DataArray | None
@@ -225,6 +200,7 @@ class _Scan:
 
     @property
     def request(self) -> Request:
+        """What each block is asked for."""
         sides = (self.image.sizes["y"], self.image.sizes["x"])
         cell = max(1, math.ceil(max(sides) / THUMBNAIL_SIDE))
         return Request(
@@ -238,6 +214,7 @@ class _Scan:
 
     @property
     def asked(self) -> tuple[float, ...]:
+        """Quantiles that must be exact."""
         return tuple(sorted({*RECIPE_QUANTILES, *self.quantiles}))
 
     def meta(self) -> Meta:
@@ -258,21 +235,23 @@ class _Scan:
             source=None if attrs.get("source") is None else str(attrs["source"]),
         )
 
-    def build(self) -> LazyStatistics:
-        """The graph of all passes."""
-        meta, request = self.meta(), self.request
-        labels, sums = self.labels, None
-        if labels is None:
-            first = Pass(
+    @cached_property
+    def first(self) -> Reduce:
+        """The read that observes everything."""
+        if self.labels is None:
+            return Reduce(
                 "scan", self.image, self.mask, *self._functions(), guard=self.guard, on_device=True
             )
-        else:
-            wanted = objects.ObjectRequest.of(labels, self.image)
-            first = Pass(
-                "scan", self.image, _beside(labels, self.mask, self.image),
-                _ObserveBoth(self.guard), (request, wanted), _join_both, guard=self.guard,
-            )  # fmt: skip
-        found, unreadable = first.build(), None
+        wanted = objects.ObjectRequest.of(self.labels, self.image)
+        return Reduce(
+            "scan", self.image, _beside(self.labels, self.mask, self.image),
+            _ObserveBoth(self.guard), (self.request, wanted), _join_both, guard=self.guard,
+        )  # fmt: skip
+
+    def build(self) -> LazyStatistics:
+        """The graph of all passes."""
+        meta, labels, sums = self.meta(), self.labels, None
+        found, unreadable = self.first.build(), None
         if self.guard:
             unreadable = join("unreadable", unreadable_of, found)
             found = join("found", value_of, found)
@@ -297,10 +276,10 @@ class _Scan:
         asked = (self.asked, self.nonzero_quantiles, self.thresholds)
         planned = join("second", plan_second, state, *asked, request)
         observe = observing.observe_readable_again if self.guard else observing.observe_again
-        again = Pass(
+        again = Reduce(
             "again", self.image, self.mask, observe,
             (replace(request, parts=request.parts & Part.RESPONSE), planned),
-            observing.join_again, after=(planned,), guard=self.guard, on_device=True,
+            observing.join_again, guard=self.guard, on_device=True,
         ).build()  # fmt: skip
         if unreadable is not None:
             again = join("agreed", agreed, again, unreadable)
@@ -345,7 +324,7 @@ def _paired(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _ObserveBoth:
-    """What a task does where labels come as the mask of a pass; `guard` as in a `Pass`."""
+    """What a task does where labels come as the mask of a pass; `guard` as in a `Reduce`."""
 
     guard: bool
 

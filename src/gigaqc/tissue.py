@@ -19,17 +19,19 @@ from dask.delayed import Delayed
 
 from gigaqc.backend import to_host
 from gigaqc.errors import ParameterError
+from gigaqc.graph.guard import Checked, agreed
+from gigaqc.graph.reduce import Reduce
+from gigaqc.graph.tasks import join
 from gigaqc.image import DIMS
 from gigaqc.kernels import components
 from gigaqc.kernels.components import BlockComponents
 from gigaqc.kernels.dispatch import twin
 from gigaqc.kernels.transform import gaussian_blur, gaussian_radius
 from gigaqc.observe import Edges, Place, Strips, beside
-from gigaqc.passes import Pass, join
 from gigaqc.rechunking import rechunked
 from gigaqc.scanning import LazyStatistics
 from gigaqc.statistics import Statistics
-from gigaqc.unreadable import Checked, WithNan, agreed
+from gigaqc.unreadable import WithNan
 
 Method = Literal["median", "otsu"]
 SIGMA = 2.0  # pixels
@@ -104,7 +106,7 @@ def tissue_pass(
     if mask is not None and "c" in mask.dims:
         mask = mask.isel(c=only)
     threshold = _threshold(statistics, channel_in_statistics, method)
-    found = _build(image, mask, threshold, method, guard=guard)
+    found = tissue_read(image, mask, threshold, method, guard=guard).build()
     return join("tissue-agreed", _agreed, found, _promised(statistics)) if guard else found
 
 
@@ -127,7 +129,7 @@ def mask_pass(tissue: xr.DataArray, mask: xr.DataArray | None = None) -> Delayed
         whole, _ = xr.broadcast(tissue, mask)
         tissue = whole.transpose(*(d for d in DIMS if d in whole.dims))
         tissue = rechunked(tissue, mask.chunksizes)
-    return _build(tissue, mask, 0.5, "median")
+    return tissue_read(tissue, mask, 0.5, "median").build()
 
 
 def _one_channel(mask: xr.DataArray) -> xr.DataArray:
@@ -154,22 +156,21 @@ def _promised(statistics: Any) -> Any:
     return statistics.delayed if isinstance(statistics, LazyStatistics) else statistics
 
 
-def _build(
+def tissue_read(
     image: xr.DataArray,
     mask: xr.DataArray | None,
     threshold: Delayed | float,
     method: Method,
     *,
     guard: bool = False,
-) -> Delayed:
-    """The graph: read (and blur), label, join rectangles, add planes."""
+) -> Reduce:
+    """The read that (blurs and) labels tissue, joins rectangles and adds planes."""
     observe = _label_above if method == "median" else _begin_blur
-    return Pass(
+    return Reduce(
         "tissue", image, mask, WithNan(observe) if guard else observe, (threshold,),
         seam=_join, finish=_areas, smallest=2 * REACH + 1,
-        after=(threshold,) if isinstance(threshold, Delayed) else (), guard=guard,
-        on_device=method == "median",
-    ).build()  # fmt: skip
+        guard=guard, on_device=method == "median",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from scipy import stats
 from strategies import repeatable
 
 import gigaqc as gq
-from gigaqc import slabs, testing
-from gigaqc.slabs import Route, plan_slabs
+from gigaqc import testing
+from gigaqc.graph import slabs
+from gigaqc.graph.slabs import Route, plan_slabs
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 
 

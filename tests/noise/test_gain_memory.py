@@ -14,7 +14,7 @@ MIB = 1 << 20
 SETUP = """
 import dask, numpy as np, zarr
 import gigaqc as gq
-from gigaqc import slabs
+from gigaqc.graph import slabs
 dask.config.set(scheduler="threads", num_workers=2)
 slabs._SMALLEST_LIMIT = 1
 warm = np.arange(80 * 4096).reshape(80, 64, 64) // 7 % 251

@@ -21,9 +21,9 @@ from series_cases import Series, fill, known, series
 from strategies import repeatable
 
 import gigaqc as gq
-from gigaqc import series as graphs
 from gigaqc import testing
 from gigaqc.errors import ImageError, MaskError, ParameterError
+from gigaqc.graph import fold as graphs
 from gigaqc.image import as_image
 from gigaqc.noise import temporal
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads

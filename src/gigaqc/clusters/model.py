@@ -16,8 +16,8 @@ import xarray as xr
 from gigaqc.clusters.blocks import Rule, labelled
 from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
+from gigaqc.graph.map import ChannelTasks, Map
 from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
-from gigaqc.mapping import ChannelTasks, map_image
 from gigaqc.rechunking import rechunked
 from gigaqc.representation import names
 from gigaqc.typing import ImageLike, MaskLike
@@ -118,10 +118,10 @@ class PixelModel:
     def label(self, image: xr.DataArray, mask: Any) -> xr.DataArray:
         """Labels of an image of the model's channels."""
         rule = self.rule
-        labels = map_image(
-            image, labelled, rule, name="clusters", channels=ChannelTasks.MERGED,
+        labels = Map(
+            "clusters", image, labelled, (rule,), channels=ChannelTasks.MERGED,
             dtype=rule.labels.dtype, on_device=True,
-        )  # fmt: skip
+        ).build()  # fmt: skip
         if mask is None:
             return labels
         inside = as_mask(mask, image)

@@ -21,8 +21,8 @@ from gigaqc.clusters.model import (
     train,
 )
 from gigaqc.errors import ImageError, ParameterError
+from gigaqc.graph.reduce import Reduce
 from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
-from gigaqc.passes import Pass
 from gigaqc.representation import names, table_html
 from gigaqc.typing import ChannelLike, ImageLike, MaskLike
 
@@ -310,12 +310,12 @@ class _LabelTask:
         sizes = tuple(image.sizes.get(d, 1) for d in "tzyx")
         salt = (self.seed << 20) + k
         arguments = (self.fraction, salt, sizes, self.positive)
-        return Pass("pixels", image, mask, observe_sample, arguments, on_device=True).build()
+        return Reduce("pixels", image, mask, observe_sample, arguments, on_device=True).build()
 
     def sums(self, rule: Rule) -> ClusterSums:
         """Of all pixels of all images, by label."""
         added = [
-            Pass("profile", i, m, observe_sums, (rule,), on_device=True).build()
+            Reduce("profile", i, m, observe_sums, (rule,), on_device=True).build()
             for i, m in zip(self.images, self.masks, strict=True)
         ]
         total, *others = dask.base.compute(*added)

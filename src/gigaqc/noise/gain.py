@@ -19,15 +19,16 @@ from gigaqc.formulas.photon_transfer import (
     photon_transfer,
     shapes_and_types,
 )
+from gigaqc.graph.fold import Fold
+from gigaqc.graph.frames import PlaneStates, TimeStates
+from gigaqc.graph.scratch import Scratch, check_temporary
+from gigaqc.graph.slabs import parsed_memory, plan_slabs
+from gigaqc.graph.tasks import join
 from gigaqc.kernels import frames as on_device
 from gigaqc.kernels import temporal
 from gigaqc.kernels.dispatch import of_place
 from gigaqc.noise.given import as_series, like
-from gigaqc.passes import join
 from gigaqc.quality.labelled import promised
-from gigaqc.scratch import Scratch, check_temporary
-from gigaqc.series import PlaneStates, TimeStates
-from gigaqc.slabs import parsed_memory, plan_slabs, with_all_frames
 from gigaqc.transforms.common import number
 from gigaqc.typing import ImageLike, PathLike
 
@@ -132,9 +133,8 @@ def gain_map(
     request = _checked(nbins, offset, estimator, labelled.dtype)
     check_temporary(temporary)
     plan = plan_slabs(labelled, parsed_memory(memory))
-    states = with_all_frames(
-        labelled, _temporal_maps, estimator, name="frames", plan=plan, scratch=Scratch(temporary)
-    )
+    scratch = Scratch(temporary)
+    states = Fold("frames", labelled, _temporal_maps, (estimator,), plan, scratch).build()
     maps = {
         "mean_map": states.map(_mean_of, name="mean"),
         "variance_map": states.map(_variance_of, name="variance"),

@@ -21,10 +21,10 @@ from gigaqc.formulas.isnr import (
     image_snr,
     outline,
 )
+from gigaqc.graph.map import Map, result_dtype
+from gigaqc.graph.tasks import join
 from gigaqc.grid import Halo
 from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.mapping import map_image, result_dtype
-from gigaqc.passes import join
 from gigaqc.pixels import Sides, sides_pass
 from gigaqc.quality.apart import Apart, By
 from gigaqc.quality.labelled import pixels_of, promised
@@ -191,7 +191,7 @@ def isnr_map(
     labelled = pixels_of(image, "isnr_map")
     sides = _sides_beside(labelled, noise_mask, statistics)
     scales = join("noise", _scales, sides, n_clusters, factor)
-    return like(map_image(labelled, _scaled, scales, name="isnr-map"), image)
+    return like(Map("isnr-map", labelled, _scaled, (scales,)).build(), image)
 
 
 def isnr_components(
@@ -239,7 +239,7 @@ def isnr_components(
     sides = _sides_beside(labelled, None, statistics)
     classes = join("classes", _classes, sides, n_clusters)
     dtype = np.min_scalar_type(n_clusters)
-    mapped = map_image(labelled, _components, classes, name="components", dtype=dtype)
+    mapped = Map("components", labelled, _components, (classes,), dtype=dtype).build()
     return like(mapped, image)
 
 

@@ -11,10 +11,11 @@ import xarray as xr
 from gigaqc.devices import only_inside
 from gigaqc.errors import ParameterError
 from gigaqc.formulas import temporal
+from gigaqc.graph.fold import Fold, plan_in_time
+from gigaqc.graph.frames import TimeStates
 from gigaqc.image import as_image, as_mask, channel_names
 from gigaqc.noise.given import as_series, has_channels, like
 from gigaqc.noise.moments import DetrendedMoments
-from gigaqc.series import TimeStates, states_in_time
 from gigaqc.typing import ImageLike, MaskLike
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _states(
         else:
             inside = within
     arguments = (frames, degree)
-    states = states_in_time(image, DetrendedMoments, *arguments, name="moments")
+    states = Fold("moments", image, DetrendedMoments, arguments, plan_in_time(image)).build()
     return states, None if inside is None else as_mask(inside, states.image)
 
 

@@ -3,7 +3,7 @@
 from gigaqc.objects.labels import aligned, as_labels, check_fit, ring_labels
 from gigaqc.objects.measures import Pairs, Stained, pairs_pass, stained_pass
 from gigaqc.objects.parquet import checked_parquet, read_table, spilling, write_table
-from gigaqc.objects.passes import object_pass
+from gigaqc.objects.passes import object_read
 from gigaqc.objects.state import ObjectRequest, Objects, observe
 from gigaqc.objects.table import label_index, table_of
 
@@ -17,7 +17,7 @@ __all__ = [
     "check_fit",
     "checked_parquet",
     "label_index",
-    "object_pass",
+    "object_read",
     "observe",
     "pairs_pass",
     "read_table",

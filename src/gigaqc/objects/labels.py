@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError
+from gigaqc.graph.map import Map
 from gigaqc.grid import Halo
 from gigaqc.image import as_image, opened
 from gigaqc.kernels import objects as kernels
-from gigaqc.mapping import map_image
 from gigaqc.objectsums import pixel_size
 from gigaqc.rechunking import rechunked
 from gigaqc.units import in_unit
@@ -112,7 +112,7 @@ def ring_labels(labels: xr.DataArray, width: int) -> xr.DataArray:
     of two as near the one with the larger label.
     """
     image = labels.expand_dims("c")
-    found = map_image(image, _ring_block, width, name="rings", depth=width, dtype=labels.dtype)
+    found = Map("rings", image, _ring_block, (width,), halo=width, dtype=labels.dtype).build()
     return found.isel(c=0, drop=True)
 
 

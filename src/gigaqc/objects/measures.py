@@ -10,12 +10,12 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from gigaqc.backend import contiguous
+from gigaqc.graph.reduce import Reduce
 from gigaqc.kernels import by_label, object_planes
 from gigaqc.kernels.dispatch import of_place
 from gigaqc.objects.blocks import BlockRuns
 from gigaqc.objects.labels import aligned
 from gigaqc.observe.blocks import Channels, Place
-from gigaqc.passes import Pass
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,8 @@ def _pass(
     observe: Callable,
     thresholds: Delayed | Sequence[float],
 ) -> Delayed:
-    after = (thresholds,) if isinstance(thresholds, Delayed) else ()
     beside = aligned(labels, image)
-    return Pass(kind, image, beside, observe, (thresholds,), after=after, on_device=True).build()
+    return Reduce(kind, image, beside, observe, (thresholds,), on_device=True).build()
 
 
 def _observe_stained(

@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import xarray as xr
-from dask.delayed import Delayed
 
+from gigaqc.graph.reduce import Reduce
 from gigaqc.objects.labels import aligned
 from gigaqc.objects.state import ObjectRequest, observe
-from gigaqc.passes import Pass
 
 
-def object_pass(
+def object_read(
     labels: xr.DataArray,
     image: xr.DataArray | None = None,
     *,
     connectivity: int = 8,
     folder: Path | None = None,
-) -> Delayed:
-    """Sums over the objects of a label image, as `Objects`, in one read of both (lazy).
+) -> Reduce:
+    """The read of a label image, and of the image beside it, that sums over objects: `Objects`.
 
     Parameters
     ----------
@@ -37,4 +36,4 @@ def object_pass(
         source, mask = labels.expand_dims("c"), None
     else:
         source, mask = image, aligned(labels, image)
-    return Pass("objects", source, mask, observe, (request,), on_device=True).build()
+    return Reduce("objects", source, mask, observe, (request,), on_device=True)

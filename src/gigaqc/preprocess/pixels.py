@@ -15,11 +15,12 @@ from gigaqc import observe as observing
 from gigaqc.distribution import KeyHistogram, layout_of
 from gigaqc.errors import ChannelWarning, ParameterError, warn
 from gigaqc.formulas.refine import wanted_bins
+from gigaqc.graph.map import ChannelTasks, Map, result_dtype
+from gigaqc.graph.reduce import Reduce
+from gigaqc.graph.tasks import join
 from gigaqc.image import as_image, channel_names, check_same_channels, chosen_channels
 from gigaqc.kernels import transform
-from gigaqc.mapping import ChannelTasks, map_image, reduce_image, result_dtype
 from gigaqc.observe import Request, Second
-from gigaqc.passes import Pass, join
 from gigaqc.preprocess.steps import (
     FirstRead,
     PreprocessSteps,
@@ -202,39 +203,35 @@ class _Field:
         """The first read: histograms, if they are needed, and sampled pixels."""
         request = Request(Part.MOMENTS, 512, 512, np.dtype(self.image.dtype)) if counted else None
         arguments = (request, fraction, self.steps)
-        return Pass("sampled", self.image, None, observe_first, arguments, on_device=True).build()
+        return Reduce("sampled", self.image, None, observe_first, arguments, on_device=True).build()
 
     def again(self, bins: Delayed) -> Delayed:
         """The second read of floats and wider integers: values of the bins that matter."""
         request = Request(Part.MOMENTS & ~Part.RESPONSE, 512, 512, np.dtype(self.image.dtype))
-        return Pass(
-            "refined", self.image, None, observing.observe_again, (request, bins), after=(bins,),
+        return Reduce(
+            "refined", self.image, None, observing.observe_again, (request, bins),
             on_device=True,
         ).build()  # fmt: skip
 
     def sums(self, factors: Any, window: Delayed) -> Delayed:
         """A read that counts sums over the channels."""
-        after = tuple(a for a in (factors, window) if isinstance(a, Delayed))
         given = (factors, window)
-        return Pass(
-            "sums", self.image, None, observe_sums, given, after=after, on_device=True
-        ).build()
+        return Reduce("sums", self.image, None, observe_sums, given, on_device=True).build()
 
     def ratios(self, factors: Any, threshold: Any, windows: Delayed) -> Delayed:
         """A read that counts pixels, done but for the last percentile."""
         arguments = (factors, threshold, windows, self.steps)
         depth = self.steps.depth
-        return reduce_image(
-            self.image, count_ratios, *arguments, name="ratios", depth=depth, on_device=True
-        )
+        return Map(
+            "ratios", self.image, count_ratios, arguments, halo=depth, on_device=True
+        ).merged()
 
     def result(self, factors: Any, threshold: Any, post: Any) -> xr.DataArray:
         """The read that gives the result."""
-        return map_image(
-            self.image, preprocessed, factors, threshold, post, self.steps,
-            name="preprocessed", depth=self.steps.depth, channels=ChannelTasks.TOGETHER,
-            on_device=True,
-        )  # fmt: skip
+        return Map(
+            "preprocessed", self.image, preprocessed, (factors, threshold, post, self.steps),
+            halo=self.steps.depth, channels=ChannelTasks.TOGETHER, on_device=True,
+        ).build()  # fmt: skip
 
 
 @dataclass(frozen=True)

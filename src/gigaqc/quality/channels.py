@@ -18,8 +18,8 @@ from gigaqc.formulas.pairs import (
     correlations,
     unexpected_pairs,
 )
+from gigaqc.graph.tasks import join
 from gigaqc.objects import as_labels, check_fit, label_index, pairs_pass
-from gigaqc.passes import join
 from gigaqc.pixels import manders_pass
 from gigaqc.quality.labelled import Results, labelled_results, pair_of, scalars, scanned
 from gigaqc.scanning import StatisticsLike, scan

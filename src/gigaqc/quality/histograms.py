@@ -14,8 +14,8 @@ from dask.delayed import Delayed
 
 from gigaqc.distribution import CodeHistogram, layout_of
 from gigaqc.errors import ParameterError
+from gigaqc.graph.tasks import join
 from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass, joint_histogram_pass
 from gigaqc.quality.labelled import Results, labelled_results, pair_of, pixels_of, scanned
 from gigaqc.scanning import LazyStatistics, StatisticsLike

@@ -16,9 +16,9 @@ from gigaqc.errors import ParameterError
 from gigaqc.formulas import intensity
 from gigaqc.formulas.catalogue import chosen, parts_of
 from gigaqc.formulas.views import Settings
+from gigaqc.graph.tasks import join
 from gigaqc.image import as_image, channel_names
 from gigaqc.objects import as_labels, check_fit, label_index, stained_pass
-from gigaqc.passes import join
 from gigaqc.quality.apart import Apart, By
 from gigaqc.quality.labelled import Results, by_channel, labelled_results, pixels_of, scanned
 from gigaqc.scanning import LazyStatistics, StatisticsLike, scan

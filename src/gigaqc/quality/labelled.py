@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import dask.array as da
@@ -15,9 +16,9 @@ from dask.delayed import Delayed
 from gigaqc.errors import ParameterError, StatisticsError
 from gigaqc.formulas.record import Metric
 from gigaqc.formulas.views import Channel, Settings, Tiles
+from gigaqc.graph.tasks import join
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, channel_index, channel_names
-from gigaqc.passes import join
 from gigaqc.scanning import LazyStatistics, scan
 from gigaqc.statistics import Meta, Part, Statistics
 
@@ -60,8 +61,7 @@ def pair_of(
 
 def promised(whole: Delayed, name: str, shape: tuple[int, ...], dtype: str) -> da.Array:
     """One of the results that `whole` will give."""
-    # dask gives a Delayed its operators without types.
-    return da.from_delayed(whole[name], shape, dtype)  # type: ignore[index]
+    return da.from_delayed(join("result", itemgetter(name), whole), shape, dtype)
 
 
 def scalars(whole: Delayed, types: Mapping[str, str]) -> dict[str, tuple[tuple[()], da.Array]]:

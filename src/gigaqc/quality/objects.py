@@ -16,6 +16,7 @@ from gigaqc.formulas import segmentation
 from gigaqc.formulas.record import Metric, Scope
 from gigaqc.formulas.segmentation import cells_by_tile
 from gigaqc.formulas.views import Labelled, Sample
+from gigaqc.graph.tasks import join
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_mask
 from gigaqc.objects import (
@@ -23,7 +24,7 @@ from gigaqc.objects import (
     as_labels,
     check_fit,
     checked_parquet,
-    object_pass,
+    object_read,
     read_table,
     ring_labels,
     spilling,
@@ -31,7 +32,6 @@ from gigaqc.objects import (
     write_table,
 )
 from gigaqc.objectsums import Layout, ObjectSums, Rows
-from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, promised
 from gigaqc.scanning import LazyStatistics, StatisticsLike, check_tile
 from gigaqc.statistics import Statistics
@@ -122,11 +122,11 @@ def object_table(
     _check_connectivity(connectivity)
     layout = Layout.of(found, beside)
     if to is None:
-        promise = object_pass(found, beside, connectivity=connectivity)
+        promise = object_read(found, beside, connectivity=connectivity).build()
         return table_of(dask.base.compute(promise)[0].rows(), layout)
     target = checked_parquet(to, overwrite=overwrite)
     with spilling(target) as folder:
-        whole = object_pass(found, beside, connectivity=connectivity, folder=folder)
+        whole = object_read(found, beside, connectivity=connectivity, folder=folder).build()
         (objects,) = dask.base.compute(whole)
         write_table(objects, layout, target)
     return read_table(target)
@@ -232,13 +232,13 @@ def segmentation_quality(
     layout = Layout.of(found, beside)
     around = None
     if ring is not None:
-        around = object_pass(ring_labels(found, ring), beside)
+        around = object_read(ring_labels(found, ring), beside).build()
     covered, whole_tissue = beside, None
     if tissue is not None:
         mask = as_mask(tissue, found.expand_dims("c") if beside is None else beside, "tissue")
         whole_tissue = mask.sum().data
         covered = _with_mask(beside, mask)
-    objects = object_pass(found, covered, connectivity=connectivity)
+    objects = object_read(found, covered, connectivity=connectivity).build()
     request = _QualityRequest(layout, int(tile), tissue is not None, ring is not None)
     covering = _as_delayed(whole_tissue)
     whole = join("segmentation", quality_of, objects, request, around, covering)

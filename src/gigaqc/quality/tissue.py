@@ -12,8 +12,8 @@ from gigaqc.errors import ParameterError
 from gigaqc.formulas.catalogue import chosen
 from gigaqc.formulas.record import Metric
 from gigaqc.formulas.views import Sample, Settings
+from gigaqc.graph.tasks import join
 from gigaqc.image import channel_index, channel_names
-from gigaqc.passes import join
 from gigaqc.quality.labelled import Results, pixels_of, scalars
 from gigaqc.scanning import scan
 from gigaqc.statistics import Part

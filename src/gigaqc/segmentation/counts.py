@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError, ParameterError
+from gigaqc.graph.map import Map
 from gigaqc.grid import Halo
 from gigaqc.image import as_image
-from gigaqc.mapping import reduce_image
 from gigaqc.segmentation.nuclei import segment_nuclei
 from gigaqc.stores.location import stem
 from gigaqc.typing import ChannelLike, ImageLike
@@ -121,7 +121,7 @@ class LabelAreas:
 
 
 def _areas(labels: xr.DataArray) -> Any:
-    return reduce_image(as_image(labels), _observe, name="areas")
+    return Map("areas", as_image(labels), _observe).merged()
 
 
 def _observe(block: Sequence[np.ndarray], halo: Halo, channels: slice) -> LabelAreas:

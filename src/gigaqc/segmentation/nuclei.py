@@ -14,13 +14,13 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from gigaqc.errors import ParameterError
+from gigaqc.graph.map import Map
+from gigaqc.graph.scratch import Scratch, check_temporary
+from gigaqc.graph.tasks import join
 from gigaqc.grid import count_tiles
 from gigaqc.image import as_image, channel_index, channel_names
-from gigaqc.mapping import reduce_image
-from gigaqc.passes import join
 from gigaqc.rechunking import rechunked
 from gigaqc.scanning import scan
-from gigaqc.scratch import Scratch, check_temporary
 from gigaqc.segmentation.models import PERCENTILES, Levels, Model
 from gigaqc.segmentation.stitching import Tiling, stitch
 from gigaqc.segmentation.watershed import (
@@ -360,7 +360,7 @@ def _estimated(plane: xr.DataArray, threshold: Delayed | float, tile: int) -> De
     for row, column in itertools.product(starts["y"], starts["x"]):
         y, x = (slice(k * tile, k * tile + side) for k in (row, column))
         sample = rechunked(plane.isel(y=y, x=x), dict.fromkeys(plane.dims, -1))
-        samples.append(reduce_image(sample, _radii, threshold, name="radii"))
+        samples.append(Map("radii", sample, _radii, (threshold,)).merged())
     return join("diameter", _diameter_of, *samples)
 
 

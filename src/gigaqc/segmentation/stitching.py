@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask._task_spec import GraphNode, List, Task, TaskRef
-from dask.typing import Key
 
 from gigaqc.errors import MissingDependencyError, SegmentationError, SegmentationWarning, warn
+from gigaqc.graph.map import Blocks, Map
+from gigaqc.graph.scratch import Scratch
 from gigaqc.grid import Halo
-from gigaqc.mapping import Blocks, image_of, observe_blocks
-from gigaqc.naming import named
 from gigaqc.rechunking import rechunked
-from gigaqc.scratch import Scratch
 from gigaqc.segmentation.models import ModelError
 from gigaqc.segmentation.tiles import (
     DTYPE,
@@ -62,18 +59,14 @@ def stitch(
     """
     sides = {"y": grid.tile, "x": grid.tile, "t": 1, "z": 1}
     tiled = rechunked(image, {d: sides.get(str(d), -1) for d in image.dims})
-    name = named("nuclei", tiled, segment, arguments if known_by is None else known_by, grid)
-    blocks = observe_blocks(
-        tiled,
-        _segmented,
-        _StitchWork(segment, grid),
-        *arguments,
-        name=f"{name}-tile",
-        depth=grid.overlap,
-    )
-    _add_labels(name, blocks, image.sizes["x"])
+    known = arguments if known_by is None else known_by
+    work = _StitchWork(segment, grid)
+    tiles = Map(
+        "nuclei", tiled, _segmented, (work, *arguments), grid.overlap, known_by=(work, known)
+    ).blocks()
+    _add_labels(tiles, image.sizes["x"])
     plane = tiled.isel(c=0, drop=True)
-    return image_of(plane, name, blocks.nodes, blocks.after, DTYPE)
+    return tiles.tasks.image(plane, tiles.name, tiles.after, DTYPE)
 
 
 @dataclass(frozen=True)
@@ -142,51 +135,35 @@ def _checked(labels: Any, finite: np.ndarray | None, where: Where) -> np.ndarray
     return found if finite is None or finite.all() else np.where(finite, found, 0)
 
 
-def _add_labels(name: str, blocks: Blocks, width: int) -> None:
-    """Tasks from tiles to labels: seams, the numbers of each plane, then the pixels.
-
-    Keys of planes are tuples, as those of chunks are: what writes images computes tasks with single
-    names first and by themselves, and would segment twice.
-    """
-    nodes, offset = blocks.nodes, None
-    planes = blocks.keys.shape[:-2]
-    for plane in np.ndindex(planes):
-        keys = blocks.keys[plane]
-        numbers = _number_plane(name, plane, keys, nodes, width)
-        for number, (at, tile) in enumerate(np.ndenumerate(keys)):
-            table: Key = (f"{name}-table", *plane, *at)
-            nodes[table] = Task(table, _table, TaskRef(numbers), number)
-            labels: Key = (name, *plane, *at)
-            start = 0 if offset is None else TaskRef(offset)
-            nodes[labels] = Task(labels, numbered, TaskRef(tile), TaskRef(table), start)
-        before, offset = offset, (f"{name}-offset", *plane)
-        start = 0 if before is None else TaskRef(before)
-        nodes[offset] = Task(offset, _offset, TaskRef(numbers), start)
+def _add_labels(tiles: Blocks, width: int) -> None:
+    """Tasks from tiles to labels: seams, the numbers of each plane, then the pixels."""
+    tasks, name = tiles.tasks, tiles.name
+    start: Any = 0
+    for plane in np.ndindex(tiles.refs.shape[:-2]):
+        own = tiles.refs[plane]
+        numbers = _number_plane(tiles, plane, width)
+        for number, (at, tile) in enumerate(np.ndenumerate(own)):
+            table = tasks.add((f"{name}-table", *plane, *at), _table, numbers, number)
+            tasks.add((name, *plane, *at), numbered, tile, table, start)
+        start = tasks.add((f"{name}-offset", *plane), _offset, numbers, start)
 
 
-def _number_plane(
-    name: str, plane: tuple[int, ...], keys: np.ndarray, nodes: dict[Key, GraphNode], width: int
-) -> Key:
-    """The task that numbers the objects of a plane of tiles."""
-    firsts: list[TaskRef] = []
-    seams: list[TaskRef] = []
+def _number_plane(tiles: Blocks, plane: tuple[int, ...], width: int) -> Any:
+    """A reference to the numbers of the objects of a plane of tiles."""
+    tasks, name, own = tiles.tasks, tiles.name, tiles.refs[plane]
+    firsts, seams = [], []
     places: list[tuple[int, tuple[int, ...]]] = []
-    number = np.arange(keys.size).reshape(keys.shape)
-    for at, tile in np.ndenumerate(keys):
-        first: Key = (f"{name}-first", *plane, *at)
-        nodes[first] = Task(first, _firsts, TaskRef(tile), width)
-        firsts.append(TaskRef(first))
+    number = np.arange(own.size).reshape(own.shape)
+    for at, tile in np.ndenumerate(own):
+        firsts.append(tasks.add((f"{name}-first", *plane, *at), _firsts, tile, width))
         near = [(at[0] + dy, at[1] + dx) for dy, dx in NEIGHBOURS]
-        near = [n for n in near if n[0] < keys.shape[0] and 0 <= n[1] < keys.shape[1]]
+        near = [n for n in near if n[0] < own.shape[0] and 0 <= n[1] < own.shape[1]]
         if near:
-            seam: Key = (f"{name}-seam", *plane, *at)
-            others = (TaskRef(keys[n]) for n in near)
-            nodes[seam] = Task(seam, match, TaskRef(tile), *others)
-            seams.append(TaskRef(seam))
+            others = (own[n] for n in near)
+            seams.append(tasks.add((f"{name}-seam", *plane, *at), match, tile, *others))
             places.append((int(number[at]), tuple(int(number[n]) for n in near)))
-    numbers: Key = (f"{name}-numbers", *plane)
-    nodes[numbers] = Task(numbers, _numbers, List(*firsts), List(*seams), _Places(tuple(places)))
-    return numbers
+    given = (firsts, seams, _Places(tuple(places)))
+    return tasks.add((f"{name}-numbers", *plane), _numbers, *given)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import SegmentationError
+from gigaqc.graph.scratch import explained
 from gigaqc.grid import Halo
 from gigaqc.kernels.stitching import first_pixels, number_labels, same_objects
-from gigaqc.scratch import explained
 
 NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Right, and the three below: each pair of neighbours once."""

@@ -23,7 +23,7 @@ from gigaqc.writers.write import (
     ScaleFactors,
     checked_factors,
     coarser,
-    settled_together,
+    settled_images,
     write_levels,
 )
 
@@ -198,7 +198,7 @@ def _write(
     root = zarr.open_group(str(store), mode="r+", use_consolidated=False)
     try:
         with staged([store / kind / name for name in names], inside=store) as folders:
-            ready = settled_together(images)
+            ready = settled_images(images)
             for name, image, folder, system in zip(names, ready, folders, systems, strict=True):
                 group = zarr.open_group(str(folder), mode="w", zarr_format=3)
                 scales = write_levels(image, group, levels, factors, labels=kind == "labels")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,6 @@ import pandas as pd
 import xarray as xr
 
 from gigaqc.grid import count_tiles
-from gigaqc.tables.encoded import storable
 
 PREFIX = "qc_img_"
 _REGION, _TILE_ID, _LABEL = "grid_name", "tile_id", "label"
@@ -192,3 +192,32 @@ def _parsed(
     if region is None:
         return TableModel.parse(table)
     return TableModel.parse(table, region=region, region_key=region_key, instance_key=ids)
+
+
+def storable(value: Any) -> Any:
+    """Plain values as ``uns`` holds them: no None, no list of lists, nothing that is empty.
+
+    Parameters
+    ----------
+    value
+        Mappings, sequences, text, numbers and None, nested.
+
+    Returns
+    -------
+    dict, numpy.ndarray, str, bool, int, float or None
+        None where nothing is left.
+
+    Examples
+    --------
+    >>> storable({"unit": None, "sizes": {"y": 3}})
+    {'sizes': {'y': 3}}
+    """
+    if isinstance(value, Mapping):
+        held = {str(name): storable(item) for name, item in value.items()}
+        return {name: item for name, item in held.items() if item is not None} or None
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(item, (list, tuple)) for item in value):
+            value = [" / ".join(map(str, item)) for item in value]
+        texts = any(isinstance(item, str) for item in value)
+        return np.array(value, dtype=object if texts else None) if value else None
+    return value.item() if isinstance(value, np.generic) else value

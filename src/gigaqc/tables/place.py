@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +15,10 @@ from gigaqc.errors import ParameterError, WriteError
 from gigaqc.image import as_image
 from gigaqc.sdata import check_free, check_images, put, spatialdata_module, transformations_of
 from gigaqc.stores.staging import remove, staged
-from gigaqc.tables.encoded import Files, shapes_files, table_files
 from gigaqc.tables.layout import Grid, Names, channel_table, grid_shapes, object_table, tile_table
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-_GROUP: dict[str, Any] = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
-_LISTED: dict[str, Any] = {"kind": "inline", "must_understand": False, "metadata": {}}
 
 
 def check_room(
@@ -95,7 +93,6 @@ def add_assessments(
     check_room(sdata, list(assessments), objects=several, overwrite=overwrite, argument="image_key")
     shapes: dict[str, Any] = {}
     tables: dict[str, Any] = {}
-    files: dict[tuple[str, str], Files] = {}
     absent = []
     for key, assessment in assessments.items():
         names, grid = Names.of(key), _grid_of(sdata, key, assessment)
@@ -105,14 +102,9 @@ def add_assessments(
             tables[names.objects] = object_table(assessment, key, labels.get(key))
         else:
             absent.append(names.objects)
-        transformations = transformations_of(sdata, key)
-        frame = grid_shapes(grid)
-        if sdata.is_backed():
-            files["shapes", names.grid] = shapes_files(frame, transformations)
-        shapes[names.grid] = _as_shapes(frame, transformations)
+        shapes[names.grid] = _as_shapes(grid_shapes(grid), transformations_of(sdata, key))
     if sdata.is_backed():
-        files |= {("tables", name): table_files(table) for name, table in tables.items()}
-        _write(sdata, files, absent)
+        _write(sdata, shapes, tables, absent)
     put(sdata, "shapes", shapes)
     for name in absent:
         if name in sdata.tables:
@@ -145,57 +137,37 @@ def _grid_of(sdata: SpatialData, key: str, assessment: Any) -> Grid:
 
 
 def _write(
-    sdata: SpatialData, files: Mapping[tuple[str, str], Files], absent: Sequence[str]
+    sdata: SpatialData,
+    shapes: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    absent: Sequence[str],
 ) -> None:
-    """Write elements into hidden folders of the store, and move all in when all are complete."""
+    """Have elements written into hidden folders of the store, and move all in when complete."""
+    import zarr
+
     store = Path(str(sdata.path))
+    kinds = {"shapes": shapes, "tables": tables}
+    places = [f"{kind}/{name}" for kind, held in kinds.items() for name in held]
     try:
-        with staged([store / kind / name for kind, name in files], inside=store) as folders:
-            for folder, content in zip(folders, files.values(), strict=True):
-                _write_files(str(folder), content)
-            for kind in {kind for kind, _ in files}:
-                (store / kind).mkdir(exist_ok=True)
-                if not (store / kind / "zarr.json").exists():
-                    (store / kind / "zarr.json").write_text(json.dumps(_GROUP))
+        with contextlib.ExitStack() as stack, warnings.catch_warnings():
+            folders = stack.enter_context(staged([store / p for p in places], inside=store))
+            beside = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=store))
+            stack.callback(remove, beside)
+            # Labels and images stay where they are; and a note of anndata on its next release.
+            for said in ("The table is annotating", "zarr v3 autosharding"):
+                warnings.filterwarnings("ignore", said, UserWarning)
+            made = spatialdata_module().SpatialData(**kinds)
+            made.write(beside / "s.zarr", consolidate_metadata=False, update_sdata_path=False)
+            for folder, place in zip(folders, places, strict=True):
+                os.rename(beside / "s.zarr" / place, folder)
+            for kind in kinds:
+                zarr.open_group(store / kind, mode="a", zarr_format=3)
         for name in absent:  # of an earlier call, with labels
             remove(store / "tables" / name)
-        _consolidate(store, files, [f"tables/{name}" for name in absent])
+        if sdata.has_consolidated_metadata():
+            sdata.write_consolidated_metadata()
     except OSError as error:
         raise WriteError(
             f"sdata: the results could not be written into {str(store)!r} ({error}); make room or "
             "change the folder."
         ) from error
-
-
-def _write_files(folder: str, content: Files) -> None:
-    for parent in {os.path.dirname(path) for path in content}:
-        os.makedirs(os.path.join(folder, parent), exist_ok=True)
-    for path, data in content.items():
-        with open(os.path.join(folder, path), "wb") as stream:
-            stream.write(data)
-
-
-def _consolidate(
-    store: Path, files: Mapping[tuple[str, str], Files], absent: Sequence[str]
-) -> None:
-    """Tell the metadata of the root what is new, where it lists that of all nodes.
-
-    To collect them anew from all files takes longer than to write the tables.
-    """
-    root = json.loads((store / "zarr.json").read_text("utf-8"))
-    listed = (root.get("consolidated_metadata") or {}).get("metadata")
-    if listed is None:
-        return
-    gone = [*absent, *(f"{kind}/{name}" for kind, name in files)]
-    for path in [p for p in listed if any(p == g or p.startswith(f"{g}/") for g in gone)]:
-        del listed[path]
-    for (kind, name), content in files.items():
-        listed.setdefault(kind, {**_GROUP, "consolidated_metadata": _LISTED})
-        for path, data in content.items():
-            place, _, file = f"{kind}/{name}/{path}".rpartition("/")
-            if file == "zarr.json":
-                node = listed[place] = json.loads(data)
-                if node["node_type"] == "group":  # zarr lists nodes of groups in the root alone
-                    node["consolidated_metadata"] = _LISTED
-    with staged([store / "zarr.json"]) as (beside,):
-        beside.write_text(json.dumps(root), "utf-8")

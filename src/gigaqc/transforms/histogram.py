@@ -7,13 +7,13 @@ import xarray as xr
 
 from gigaqc.distribution import CodeHistogram, layout_of
 from gigaqc.errors import ParameterError
+from gigaqc.graph.map import Map, result_dtype
+from gigaqc.graph.tasks import join
 from gigaqc.grid import Halo
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks
 from gigaqc.kernels.dispatch import twin
 from gigaqc.kernels.stacks import Curve
-from gigaqc.mapping import map_image, result_dtype
-from gigaqc.passes import join
 from gigaqc.pixels import Extremes, extremes_pass, histogram_pass
 from gigaqc.statistics import Statistics
 from gigaqc.transforms.common import like, statistics_of
@@ -65,7 +65,7 @@ def equalize_histogram(image: ImageLike, nbins: int = 256) -> xr.DataArray:
         edges = join("bins", _edges, extremes, int(nbins))
         counts = histogram_pass(labelled, edges, None)
         curves = join("curves", _bin_curves, counts, edges)
-    equalized = map_image(labelled, _equalized, curves, name="equalized", on_device=True)
+    equalized = Map("equalized", labelled, _equalized, (curves,), on_device=True).build()
     return like(equalized, image)
 
 

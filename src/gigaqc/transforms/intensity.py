@@ -6,12 +6,12 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ParameterError
+from gigaqc.graph.map import Map, result_dtype
+from gigaqc.graph.tasks import join
 from gigaqc.grid import Halo
 from gigaqc.image import as_image, channel_index, channel_names
 from gigaqc.kernels import stacks
 from gigaqc.kernels.dispatch import twin
-from gigaqc.mapping import map_image, result_dtype
-from gigaqc.passes import join
 from gigaqc.scanning import StatisticsLike
 from gigaqc.statistics import Statistics
 from gigaqc.transforms.common import like, number, statistics_of, warn_of
@@ -80,7 +80,7 @@ def normalize_percentiles(
     known = statistics_of(labelled, statistics, **{option: [p / 100 for p in asked]})
     percentiles = (low, high, ignore_zeros)
     limits = join("limits", _limits, known, *percentiles)
-    scaled = map_image(labelled, _scaled, limits, clip, name="normalized", on_device=True)
+    scaled = Map("normalized", labelled, _scaled, (limits, clip), on_device=True).build()
     return like(scaled, image)
 
 
@@ -149,7 +149,7 @@ def arcsinh(image: ImageLike, cofactor: float = 5.0) -> xr.DataArray:
     scale = number(cofactor, "cofactor", "a number that is not 0, such as 5.0")
     if scale == 0:
         raise ParameterError("cofactor: got 0; pass a number that is not 0, such as 5.0.")
-    return like(map_image(as_image(image), _arcsinh, scale, name="arcsinh", on_device=True), image)
+    return like(Map("arcsinh", as_image(image), _arcsinh, (scale,), on_device=True).build(), image)
 
 
 def _arcsinh(block: np.ndarray, halo: Halo, channels: slice, cofactor: float) -> np.ndarray:
@@ -223,7 +223,7 @@ def normalize_to_channel(
     position = channel_index(channel_names(labelled), reference, "reference")
     known = statistics_of(labelled, statistics, quantiles=(0.0, 1.0))
     window = join("window", _window, known, position)
-    windowed = map_image(labelled, _windowed, window, name="to-channel", on_device=True)
+    windowed = Map("to-channel", labelled, _windowed, (window,), on_device=True).build()
     return like(windowed, image)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ParameterError
+from gigaqc.graph.map import Map, result_dtype
 from gigaqc.grid import Halo
 from gigaqc.image import as_image
 from gigaqc.kernels import stacks, transform
 from gigaqc.kernels.dispatch import twin
-from gigaqc.mapping import map_image, result_dtype
 from gigaqc.transforms.common import like, number
 from gigaqc.typing import ImageLike
 
@@ -63,8 +63,8 @@ def gaussian_blur(image: ImageLike, sigma: Sigma | Sequence[Sigma]) -> xr.DataAr
             f"sigma: got {len(sigmas)} for {count} channels; pass one number, or one a channel."
         )
     depth = max(transform.gaussian_radius(s) for s in sigmas)
-    options: dict[str, Any] = {"name": "blurred", "depth": depth, "on_device": True}
-    return like(map_image(labelled, _blurred, sigmas, **options), image)
+    blurred = Map("blurred", labelled, _blurred, (sigmas,), halo=depth, on_device=True)
+    return like(blurred.build(), image)
 
 
 def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Sigma]) -> np.ndarray:
@@ -123,8 +123,8 @@ def remove_hot_pixels(image: ImageLike, threshold: float) -> xr.DataArray:
     limit = number(threshold, "threshold", "a number from 0 up, such as 50")
     if limit < 0:
         raise ParameterError(f"threshold: got {threshold}; pass a number from 0 up, such as 50.")
-    options: dict[str, Any] = {"name": "without-hot", "depth": 1, "on_device": True}
-    return like(map_image(as_image(image), _without_hot, limit, **options), image)
+    found = Map("without-hot", as_image(image), _without_hot, (limit,), halo=1, on_device=True)
+    return like(found.build(), image)
 
 
 def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: float) -> np.ndarray:

@@ -15,7 +15,7 @@ import xarray as xr
 from gigaqc.errors import GigaqcError, WriteError
 from gigaqc.rechunking import rechunked_array
 from gigaqc.stores.staging import StagedArray, remove
-from gigaqc.writers.write import new_array, settled_together
+from gigaqc.writers.write import new_array, settled_images
 
 
 @contextlib.contextmanager
@@ -60,5 +60,5 @@ def _computed(
 
 def settled_with(image: xr.DataArray, numbers: xr.Dataset) -> tuple[xr.DataArray, xr.Dataset]:
     """An image and numbers that wait for the same read, which is done here, once for both."""
-    ready, *variables = settled_together([image, *numbers.data_vars.values()])
+    ready, *variables = settled_images([image, *numbers.data_vars.values()])
     return ready, numbers.assign(dict(zip(numbers.data_vars, variables, strict=True))).compute()

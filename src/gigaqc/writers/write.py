@@ -16,16 +16,12 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.core import flatten
-from dask.highlevelgraph import HighLevelGraph
-from dask.optimization import cull
 
 from gigaqc.errors import ParameterError, WriteError
+from gigaqc.graph.schedule import in_strips, settled, settled_together
 from gigaqc.image import as_image, channel_names, opened
 from gigaqc.machine import check_room, in_words
-from gigaqc.naming import named
 from gigaqc.rechunking import rechunked_array
-from gigaqc.settling import in_strips, settled
 from gigaqc.stores.location import stem
 from gigaqc.stores.staging import StagedArray, checked_target, remove, staged
 from gigaqc.typing import ImageLike, LabelsLike, PathLike
@@ -158,7 +154,7 @@ def write_together(
     start = time.perf_counter()
     try:
         with staged(targets) as places:
-            ready = settled_together(
+            ready = settled_images(
                 [f.image if f else i for f, i in zip(files, images, strict=True)]
             )
             for image, path, file, place, target in zip(
@@ -234,25 +230,10 @@ def _write_file(image: xr.DataArray, file: _File, place: Path) -> None:
         remove(store)
 
 
-def settled_together(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
-    """The same images, what their chunks wait for computed *now*, once for all of them.
-
-    Images that share percentiles would each compute these anew when they are written one by one.
-    """
-    if len(images) == 1:
-        return list(images)
-    arrays = [image.data for image in images]
-    keys = [key for array in arrays for key in flatten(array.__dask_keys__())]
-    name = named("together", arrays)
-    layer: dict[Any, Any] = {(name, number): key for number, key in enumerate(keys)}
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=arrays)
-    all_blocks = da.Array(graph, name, ((1,) * len(keys),), dtype=arrays[0].dtype)
-    known = dict(settled(all_blocks).__dask_graph__())
-    ready = []
-    for image, array in zip(images, arrays, strict=True):
-        own, _ = cull(known, list(flatten(array.__dask_keys__())))
-        ready.append(image.copy(data=da.Array(own, array.name, array.chunks, meta=array._meta)))
-    return ready
+def settled_images(images: Sequence[xr.DataArray]) -> list[xr.DataArray]:
+    """The same images, what their chunks wait for computed *now*, once for all of them."""
+    ready = settled_together([image.data for image in images])
+    return [image.copy(data=data) for image, data in zip(images, ready, strict=True)]
 
 
 def checked_factors(factors: ScaleFactors | None, image: xr.DataArray) -> tuple[Factors, ...]:

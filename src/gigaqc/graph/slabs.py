@@ -9,7 +9,6 @@ a band of rows is a chunk (`Route.STORE`). The whole series is never held.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,17 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask._task_spec import GraphNode, Task, TaskRef
+from dask._task_spec import TaskRef
 from dask.typing import Key
 from dask.utils import parse_bytes
 
 from gigaqc import config
 from gigaqc.backend import empty_beside, local, reshaped, to_host
 from gigaqc.errors import ParameterError
+from gigaqc.graph.frames import FramesReads, PlaceStates, chunk_range
+from gigaqc.graph.scratch import Bands, Scratch, read_rows
+from gigaqc.graph.source import OwnReads
+from gigaqc.graph.tasks import Tasks, nothing, when_done
 from gigaqc.grid import Run, group_chunks, group_places
 from gigaqc.machine import (
     as_peak,
@@ -33,18 +36,6 @@ from gigaqc.machine import (
     memory_of_a_process,
     threads_of_a_process,
 )
-from gigaqc.naming import named
-from gigaqc.scratch import Bands, Scratch, read_rows
-from gigaqc.series import (
-    FramesReading,
-    FramesReads,
-    PlaceStates,
-    TimeStates,
-    chunk_range,
-)
-from gigaqc.settling import nothing, when_done
-
-logger = logging.getLogger("gigaqc")
 
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
 _LARGEST_PART = 1 << 24  # values of a task that reads or writes a part of the frames
@@ -86,6 +77,11 @@ class SlabPlan:
     """Bytes of frames, at most: with copies for which there is room."""
     peak_bytes: int
     """The most that a process will hold beyond its imports, of frames and of all else."""
+
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """What decides which tasks there are."""
+        return self.route, self.runs, self.slabs, self.times
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -176,32 +172,25 @@ def _cut(length: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, length))
 
 
-def with_all_frames(
+def gather_frames(
     image: xr.DataArray,
     function: Callable,
-    *arguments: Any,
+    arguments: tuple[Any, ...],
     name: str,
     plan: SlabPlan,
-    scratch: Scratch,
-) -> TimeStates:
-    """What `function` makes of all frames of the pixels of each block (lazy).
-
-    ``function(frames, *arguments)`` gets an array (frames, pixels); what it returns is passed on as
-    the state of the block.
-    """
-    logger.info("%s: %s", name, plan.route.value)
-    # How much memory there is now, and where frames are laid down, changes no task.
-    name = named(name, image, function, arguments, plan.route, plan.runs, plan.slabs, plan.times)
+    scratch: Scratch | None,
+    tasks: Tasks,
+) -> np.ndarray:
+    """Tasks that give `function` all frames of the pixels of each block; references to them."""
     work = _Work(function, arguments, image.sizes["t"])
-    keys: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
-    nodes: dict[Key, GraphNode] = {}
+    refs: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
     if plan.route is Route.DIRECT:
-        _direct(image, work, name, plan, nodes, keys)
+        _direct(image, work, name, plan, tasks, refs)
     elif plan.route is Route.SLABS:
-        _in_slabs(image, work, name, plan, nodes, keys)
+        _in_slabs(image, work, name, plan, tasks, refs)
     else:
-        _by_store(image, work, name, plan, scratch, nodes, keys)
-    return TimeStates.of(image, name, nodes, keys, plan.chunks)
+        _by_store(image, work, name, plan, scratch or Scratch(None), tasks, refs)
+    return refs
 
 
 @dataclass(frozen=True)
@@ -224,11 +213,11 @@ def _by_pixel(block: Any) -> Any:
 
 
 def _blocks(
-    reading: FramesReading, given: Sequence[Any], frames: int, rows: slice | None = None
+    reads: OwnReads, outside: Sequence[Any], frames: int, rows: slice | None = None
 ) -> list[Any]:
     """The frames of each place, read one after the other; of all rows or of some."""
-    source = reading.source(given)
-    return [_together(map(source.take, keys), len(keys), frames, rows) for keys in reading.places]
+    opened = reads.opened(outside)
+    return [_together(map(opened.take, keys), len(keys), frames, rows) for keys in opened.wanted]
 
 
 def _together(chunks: Iterator[Any], count: int, frames: int, rows: slice | None = None) -> Any:
@@ -249,33 +238,25 @@ def _together(chunks: Iterator[Any], count: int, frames: int, rows: slice | None
 
 
 def _direct(
-    image: xr.DataArray,
-    work: _Work,
-    name: str,
-    plan: SlabPlan,
-    nodes: dict[Key, GraphNode],
-    keys: Any,
+    image: xr.DataArray, work: _Work, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
 ) -> None:
     """Each block reads its chunks."""
-    reads = FramesReads(image, name)
     pieces = {
         index: (
             chunk_range(plan.times[0]),
             *(chunk_range(runs[n]) for runs, n in zip(plan.runs.values(), index, strict=True)),
         )
-        for index in np.ndindex(keys.shape)
+        for index in np.ndindex(refs.shape)
     }
-    reads.count(list(pieces.values()))
+    reads = FramesReads(image, name, list(pieces.values()))
     for index, piece in pieces.items():
-        reading = reads.reading(piece)
-        key: Key = (f"{name}-frames", *index)
-        nodes[key] = Task(key, _of_chunks, work, reading, *map(TaskRef, reading.outside))
-        keys[index] = key
-    reads.add_needed(nodes)
+        key = (f"{name}-frames", *index)
+        refs[index] = tasks.add(key, _of_chunks, work, *reads[piece].given)
+    reads.complete(tasks)
 
 
-def _of_chunks(work: _Work, reading: FramesReading, *given: Any) -> PlaceStates:
-    return work.states(_blocks(reading, given, work.frames), reading.shape)
+def _of_chunks(work: _Work, shape: tuple[int, ...], reads: OwnReads, *outside: Any) -> PlaceStates:
+    return work.states(_blocks(reads, outside, work.frames), shape)
 
 
 @dataclass(frozen=True)
@@ -307,44 +288,34 @@ def _places(plan: SlabPlan) -> list[_SlabPlace]:
 
 
 def _in_slabs(
-    image: xr.DataArray,
-    work: _Work,
-    name: str,
-    plan: SlabPlan,
-    nodes: dict[Key, GraphNode],
-    keys: Any,
+    image: xr.DataArray, work: _Work, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
 ) -> None:
     """Slab after slab: its rows of every chunk, then the blocks that they hold."""
     places = _places(plan)
-    waits: list[Key] = []
+    waits: list[TaskRef] = []
     for number in range(plan.reads):
-        reads = FramesReads(image, f"{name}-slab-{number}")
         slabs = [(place, *place.slabs[number]) for place in places if number < len(place.slabs)]
-        reads.count([place.piece(time) for place, _, _ in slabs for time in plan.times])
+        pieces = [place.piece(time) for place, _, _ in slabs for time in plan.times]
+        reads = FramesReads(image, f"{name}-slab-{number}", pieces)
         for place, slab, first in slabs:
-            parts: list[Key] = []
+            parts: list[TaskRef] = []
             for k, time in enumerate(plan.times):
-                reading = reads.reading(place.piece(time))
                 key: Key = (f"{name}-rows-{number}", k, *place.index)
-                read = Task(
-                    key, _rows, reading, time.size, slab.rows, *map(TaskRef, reading.outside)
-                )
                 # No slab is begun before the one before it is done.
-                nodes[key] = Task(key, when_done, read, *map(TaskRef, waits))
-                parts.append(key)
+                about = (slab.rows, time.size, len(waits), *waits)
+                parts.append(tasks.add(key, _rows, *about, *reads[place.piece(time)].given))
             blocks = [place.block(first + b) for b in range(len(slab.bands))]
             for index, band in zip(blocks, slab.bands, strict=True):
-                keys[index] = (f"{name}-frames", *index)
-                nodes[keys[index]] = Task(keys[index], _of_rows, work, band, *map(TaskRef, parts))
+                refs[index] = tasks.add((f"{name}-frames", *index), _of_rows, work, band, *parts)
             done: Key = (f"{name}-done-{number}", *place.index)
-            nodes[done] = Task(done, nothing, *(TaskRef(keys[index]) for index in blocks))
-            waits = [done]
-        reads.add_needed(nodes)
+            waits = [tasks.add(done, nothing, *(refs[index] for index in blocks))]
+        reads.complete(tasks)
 
 
-def _rows(reading: FramesReading, frames: int, rows: slice, *given: Any) -> Any:
+def _rows(rows: slice, frames: int, waited: int, *given: Any) -> Any:
     """Rows of consecutive frames, copied, so that the chunks are not held for their sake."""
-    return _blocks(reading, given, frames, rows)[0]
+    _, reads, *outside = given[waited:]
+    return _blocks(reads, outside, frames, rows)[0]
 
 
 def _of_rows(work: _Work, band: slice, *parts: Any) -> PlaceStates:
@@ -358,44 +329,38 @@ def _by_store(
     name: str,
     plan: SlabPlan,
     scratch: Scratch,
-    nodes: dict[Key, GraphNode],
-    keys: Any,
+    tasks: Tasks,
+    refs: Any,
 ) -> None:
     """Place after place: its frames are laid down, then read band by band, then removed."""
-    reads = FramesReads(image, name)
     places = _places(plan)
-    reads.count([place.piece(time) for place in places for time in plan.times])
-    waits: list[Key] = []
+    reads = FramesReads(image, name, [p.piece(time) for p in places for time in plan.times])
+    waits: list[TaskRef] = []
     for place in places:
         slab, first = place.slabs[0]
         height = max(band.stop - band.start for band in slab.bands)
         shape = [runs[n].size for runs, n in zip(plan.runs.values(), place.index, strict=True)]
-        bands: Key = (f"{name}-bands", *place.index)
         opened = (scratch, shape, image.dtype, plan.times, height)
-        nodes[bands] = Task(bands, _opened, *opened, *map(TaskRef, waits))
-        written: list[Key] = []
+        bands = tasks.add((f"{name}-bands", *place.index), _opened, *opened, *waits)
+        written: list[TaskRef] = []
         for k, time in enumerate(plan.times):
-            reading = reads.reading(place.piece(time))
             key: Key = (f"{name}-laid-down", k, *place.index)
-            laid_down = (reading, time.size, k, scratch, TaskRef(bands))
-            nodes[key] = Task(key, _laid_down, *laid_down, *map(TaskRef, reading.outside))
-            written.append(key)
-        complete: Key = (f"{name}-complete", *place.index)
-        nodes[complete] = Task(complete, _all, *map(TaskRef, written))
-        made: list[Key] = []
-        for b, band in enumerate(slab.bands):
-            key = (f"{name}-band", *place.block(first + b))
-            read = (work, band, plan.times, scratch, TaskRef(complete))
-            nodes[key] = Task(key, _of_bands, *read)
-            made.append(key)
-        closed: Key = (f"{name}-closed", *place.index)
-        nodes[closed] = Task(closed, _closed, scratch, TaskRef(complete), *map(TaskRef, made))
-        for b, key in enumerate(made):
+            given = reads[place.piece(time)].given
+            written.append(tasks.add(key, _laid_down, k, time.size, scratch, bands, *given))
+        complete = tasks.add((f"{name}-complete", *place.index), _all, *written)
+        made = [
+            tasks.add(
+                (f"{name}-band", *place.block(first + b)),
+                _of_bands, work, band, plan.times, scratch, complete,
+            )
+            for b, band in enumerate(slab.bands)
+        ]  # fmt: skip
+        closed = tasks.add((f"{name}-closed", *place.index), _closed, scratch, complete, *made)
+        for b, band in enumerate(made):
             index = place.block(first + b)
-            keys[index] = (f"{name}-frames", *index)
-            nodes[keys[index]] = Task(keys[index], when_done, TaskRef(key), TaskRef(closed))
+            refs[index] = tasks.add((f"{name}-frames", *index), when_done, band, closed)
         waits = [closed]
-    reads.add_needed(nodes)
+    reads.complete(tasks)
 
 
 def _opened(
@@ -413,14 +378,14 @@ def _opened(
 
 
 def _laid_down(
-    reading: FramesReading, frames: int, number: int, scratch: Scratch, bands: Bands, *given: Any
+    number: int, frames: int, scratch: Scratch, bands: Bands, _: Any, reads: OwnReads, *outside: Any
 ) -> Bands:
     """Write consecutive frames of a place, and say where.
 
     After a worker was lost a place may be opened again, and has frames in two folders then.
     """
     with scratch.cleaned([bands.folder]):
-        bands.write(number, to_host(_blocks(reading, given, frames)[0]))
+        bands.write(number, to_host(_blocks(reads, outside, frames)[0]))
     return bands
 
 

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import (
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+)
+from dask.core import flatten
 from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
 from dask.typing import Key
 
+from gigaqc.graph.source import by_tasks
+from gigaqc.graph.tasks import Promise, is_large, nothing, when_done, with_arguments
 from gigaqc.grid import strip_width
 from gigaqc.machine import compute, on_cluster, threads
-
-LARGE = 1 << 16  # bytes of a value that is not copied into each task that a cluster is sent
+from gigaqc.naming import named
 
 
 def settled(array: da.Array) -> da.Array:
     """The same array, all that its chunks wait for together computed *now*.
 
-    Percentiles of the whole image, say, which all chunks of a result need, are single tasks with a
-    string for a key. While they are part of a graph dask sees everything connected with everything,
-    begins many chunks, and holds what it has read; without them it walks from chunk to chunk. They
-    are computed in as many steps as wait for one another.
+    Percentiles of the whole image, say, which all chunks of a result need, are a `Promise`. While
+    it is part of a graph dask sees everything connected with everything, begins many chunks, and
+    holds what it has read; without it it walks from chunk to chunk. Promises are computed in as
+    many steps as wait for one another.
     """
+    array = by_tasks(array)
     graph = convert_legacy_graph(dict(array.__dask_graph__()))
-    waiting = _promises(graph)
+    waiting = _waited_for(graph)
     if not waiting:
         return array
     while waiting:
@@ -35,7 +45,7 @@ def settled(array: da.Array) -> da.Array:
         ready = {key for key in waiting if not needs[key] & waiting}
         done = ready.union(*(needs[key] for key in ready))
         # What a later step needs as well, such as a sample, is not made again for it.
-        keys = [*ready, *(_single_tasks(graph, done - ready) & _needed_beyond(graph, done))]
+        keys = [*ready, *(_promises_of(graph, done - ready) & _needed_beyond(graph, done))]
         values = compute(*(Delayed(key, graph) for key in keys))
         known = dict(zip(keys, values, strict=True))
         told = {k: v for k, v in known.items() if not (on_cluster() and is_large(v))}
@@ -52,6 +62,7 @@ def in_strips(blocks: da.Array) -> Delayed:
     everywhere.
     """
     keys = blocks.__dask_keys__()
+    blocks = by_tasks(blocks)
     graph = dict(convert_legacy_graph(dict(blocks.__dask_optimize__(blocks.dask, keys))))
     width = strip_width(max(blocks.chunks[-1], default=1))
     indices = np.ndindex(*blocks.numblocks)
@@ -85,36 +96,8 @@ def hold_back(nodes: dict[Key, GraphNode], chain: Sequence[Key]) -> None:
             seen.add(key)
             node = nodes[key]
             waiting.extend(node.dependencies)
-            if number >= ahead and type(node) is Task and _is_known(node.dependencies, nodes):
+            if number >= ahead and isinstance(node, Task) and _is_known(node.dependencies, nodes):
                 nodes[key] = Task(key, when_done, node, TaskRef(chain[number - ahead]))
-
-
-def refs_to(
-    arguments: Iterable[Any], name: str, nodes: dict[Key, GraphNode], *, once: bool = False
-) -> list[Any]:
-    """Arguments as tasks take them: what other graphs give by key, and so what is large.
-
-    With `once` all of them, for models, whose size is not known before they are packed.
-    """
-    refs: list[Any] = []
-    for number, argument in enumerate(arguments):
-        if isinstance(argument, Delayed):
-            refs.append(TaskRef(argument.key))
-        elif once or is_large(argument):
-            key = f"{name}-argument-{number}"
-            nodes[key] = DataNode(key, argument)
-            refs.append(TaskRef(key))
-        else:
-            refs.append(argument)
-    return refs
-
-
-def is_large(value: Any) -> bool:
-    """Whether a value is better sent once than with each task."""
-    try:
-        return len(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)) > LARGE
-    except Exception:  # whatever a class may raise; it can be sent nowhere
-        return False
 
 
 def _rows_of_channels(index: tuple[int, ...]) -> tuple[int, ...]:
@@ -127,15 +110,6 @@ def _is_known(keys: Iterable[Key], nodes: Mapping[Key, GraphNode]) -> bool:
     return all(isinstance(nodes.get(key), DataNode | None) for key in keys)
 
 
-def when_done(value: Any, *_: Any) -> Any:
-    """The value, once what it waits for is done."""
-    return value
-
-
-def nothing(*_: Any) -> None:
-    """Done."""
-
-
 def _told(node: GraphNode, known: Mapping[Key, Any], told: Mapping[Key, Any]) -> GraphNode:
     """The same task with values in the place of what it waits for, of those that are `told`.
 
@@ -144,23 +118,21 @@ def _told(node: GraphNode, known: Mapping[Key, Any], told: Mapping[Key, Any]) ->
     """
     if node.key in known:
         return DataNode(node.key, known[node.key])
-    if type(node) is Task and node.dependencies & told.keys():
-        arguments = (
-            told[a.key] if isinstance(a, TaskRef) and a.key in told else a for a in node.args
-        )
-        return Task(node.key, node.func, *arguments, **node.kwargs)
-    return node
+    if not node.dependencies & told.keys():
+        return node
+    return with_arguments(
+        node, lambda a: told[a.key] if isinstance(a, TaskRef) and a.key in told else a
+    )
 
 
-def _promises(graph: Mapping[Key, GraphNode]) -> set[Key]:
-    """Single tasks that chunks need."""
+def _waited_for(graph: Mapping[Key, GraphNode]) -> set[Key]:
+    """Promises that chunks need."""
     needed = (d for key, n in graph.items() if isinstance(key, tuple) for d in n.dependencies)
-    return _single_tasks(graph, set(needed))
+    return _promises_of(graph, set(needed))
 
 
-def _single_tasks(graph: Mapping[Key, GraphNode], keys: set[Key]) -> set[Key]:
-    """Those that are no chunk, and not known yet."""
-    return {k for k in keys if isinstance(k, str) and not isinstance(graph.get(k), DataNode | None)}
+def _promises_of(graph: Mapping[Key, GraphNode], keys: set[Key]) -> set[Key]:
+    return {k for k in keys if isinstance(graph.get(k), Promise)}
 
 
 def _needed_beyond(graph: Mapping[Key, GraphNode], done: set[Key]) -> set[Key]:
@@ -188,3 +160,24 @@ def _culled(graph: Mapping[Key, GraphNode], array: da.Array) -> dict[Key, GraphN
             found[key] = graph[key]
             waiting.extend(graph[key].dependencies)
     return found
+
+
+def settled_together(arrays: Sequence[da.Array]) -> list[da.Array]:
+    """The same arrays, what their chunks wait for computed *now*, once for all of them.
+
+    Arrays that share percentiles would each compute these anew when they are stored one by one.
+    """
+    if len(arrays) == 1:
+        return list(arrays)  # which is settled when it is stored
+    keys = [key for array in arrays for key in flatten(array.__dask_keys__())]
+    name = named("together", list(arrays))
+    layer: dict[Any, Any] = {(name, number): key for number, key in enumerate(keys)}
+    needed: Any = arrays
+    graph = HighLevelGraph.from_collections(name, layer, needed)
+    all_blocks = da.Array(graph, name, ((1,) * len(keys),), dtype=arrays[0].dtype)
+    known = dict(settled(all_blocks).__dask_graph__())
+    ready = []
+    for array in arrays:
+        own, _ = cull(known, list(flatten(array.__dask_keys__())))
+        ready.append(da.Array(own, array.name, array.chunks, meta=array._meta))
+    return ready

@@ -20,7 +20,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.layers import ArraySliceDep
 from dask.typing import Key
 
-from gigaqc.settling import when_done
+from gigaqc.graph.tasks import when_done
+from gigaqc.polygons import Outlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ def _cuts_of_layer(layer: Any, graph: HighLevelGraph) -> Cuts | None:
         beside = graph.layers.get(str(array.key))
         array = beside.get(array.key) if isinstance(beside, MaterializedLayer) else None
         array = array.value if isinstance(array, DataNode) else array
-        if array is None or isinstance(array, GraphNode):
-            return None
+        if array is None or isinstance(array, (GraphNode, Outlines)):
+            return None  # outlines are large: a node of their own, which is sent once
     starts = tuple(map(_starts, slices.chunks))
     return Cuts(layer.output, layer.task.func, array, starts, tuple(map(sum, slices.chunks)))
