@@ -121,7 +121,7 @@ def test_the_series_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     array[:] = FRAMES
     source = zarr.open_array(store, mode="r")
     monkeypatch.setattr(
-        "gigaqc.cli.results.OpeningOptions.open", lambda self, _: gq.open_image(source, dims="tyx")
+        "gigaqc.cli.options.Reading.open", lambda self, _: gq.open_image(source, dims="tyx")
     )
     testing.reset_reads(store)
     assert run("tsnr", tmp_path / "in.zarr", "-o", tmp_path / "out").exit_code == 0

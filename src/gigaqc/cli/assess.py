@@ -1,183 +1,60 @@
-"""``gigaqc demo``, ``gigaqc assess`` and ``gigaqc info``, and what all commands share.
-
-Only what every command needs is imported here; the rest waits, so that ``--help`` is quick.
-"""
+"""``gigaqc assess``, ``demo``, ``info`` and ``metrics``."""
 
 from __future__ import annotations
 
-import contextlib
 import enum
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import gigaqc as gq
-from gigaqc.cli.verdicts import Exit, report, say_outcome
-from gigaqc.errors import ElementError, GigaqcError, ParameterError, RulesError
-from gigaqc.workers import computing
+from gigaqc.cli.options import Exit, Machine, Out, Quiet, Reading, Sources, channel_names, report
+from gigaqc.errors import ElementError, ParameterError, RulesError
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from gigaqc.cohort.batch import Outcome
-    from gigaqc.cohort.plan import Options
 
 _DEMO_TILE = 64  # of an image of 512 x 512, so that there are maps to look at
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-
-class OnErrorOption(enum.Enum):
+class OnErrorOption(enum.StrEnum):
     """What becomes of a chunk that cannot be read."""
 
     RAISE = "raise"
     MASK = "mask"
 
 
-@dataclass(frozen=True)
-class OpeningOptions:
-    """How the sources are opened."""
-
-    dims: str | None
-    channels: str | None
-    element: str | None
-    level: int
-
-    def open(self, source: str | list[str]) -> xr.DataArray:
-        """The image, lazily."""
-        return gq.open_image(
-            source,
-            element=self.element,
-            level=self.level,
-            dims=self.dims,
-            channels=channel_names(self.channels),
-        )
-
-
-@dataclass(frozen=True)
-class Judging:
-    """How images are observed and judged."""
-
-    tissue: str | bool | None = None
-    rules: str = "robust"
-    tile: int = 512
-    on_error: OnErrorOption = OnErrorOption.RAISE
-    labels: str | None = None
-    pairs: tuple[tuple[str, str], ...] = ()
-    pages: bool = True
-
-    def options(self, reading: OpeningOptions) -> Options:
-        """With how they are opened, as a batch takes it."""
-        from gigaqc.cohort.plan import Options
-
-        names = channel_names(reading.channels)
-        return Options(
-            tissue=self.tissue, tile=self.tile, dims=reading.dims, level=reading.level,
-            channels=None if names is None else tuple(names), on_error=self.on_error.value,
-        )  # fmt: skip
-
-
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="A file, a folder, a zarr store or a URL.")
-]
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        help="Files, globs, zarr stores, folders or URLs, each image one sample; or a sample sheet "
-        "(CSV: sample, path, and perhaps labels, tissue, batch, element, order).",
-    ),
-]
-DimsOption = Annotated[
-    str | None,
-    typer.Option(metavar="AXES", help="The axes as they lie in the file, such as tyx or cyx."),
-]
-ChannelsOption = Annotated[
-    str | None,
-    typer.Option(metavar="A,B,...|FILE", help="Channel names, or a file with one in each line."),
-]
-Element = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Which image of several; `gigaqc info` lists them."),
-]
-Level = Annotated[int, typer.Option(min=0, help="Level of a pyramid; 0 is the finest.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Run in so many processes instead of the threads of this one."),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="What these processes may use together, such as 4GB."),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Run on a dask cluster, such as tcp://host:8786."),
-]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"gigaqc {gq.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _gigaqc(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
-    ] = False,
-) -> None:
-    """Judge the quality of very large microscopy and MRI images.
-
-    Start with `gigaqc demo`, then `gigaqc assess IMAGE -o OUT` and open the page in OUT.
-    """
-
-
-TissueOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CHANNEL",
-        help="Channel that shows where the tissue is; by default the nuclear one; `none` leaves "
-        "tissue out.",
-    ),
-]
-RulesOption = Annotated[
-    str,
-    typer.Option(metavar="robust|recipe|FILE", help="The limits; FILE is TOML with your own."),
-]
-LabelsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH|NAME",
-        help="Label image of the objects: a path, with {sample} for the sample's name, or the name "
-        "of the labels in each store.",
-    ),
-]
-
-
-@app.command(short_help="Judge images and write a page for each.")
 def assess(
     sources: Sources,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
-    ],
-    dims: DimsOption = None,
-    channels: ChannelsOption = None,
-    element: Element = None,
-    level: Level = 0,
-    tissue: TissueOption = None,
-    rules: RulesOption = "robust",
+    out: Out,
+    *,
+    reading: Reading,
+    tissue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHANNEL",
+            help="Channel that shows where the tissue is; by default the nuclear one; `none` "
+            "leaves tissue out.",
+        ),
+    ] = None,
+    rules: Annotated[
+        str,
+        typer.Option(metavar="robust|recipe|FILE", help="The limits; FILE is TOML with your own."),
+    ] = "robust",
     tile: Annotated[int, typer.Option(min=1, help="Side of the tiles in maps, pixels.")] = 512,
-    labels: LabelsOption = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|NAME",
+            help="Label image of the objects: a path, with {sample} for the sample's name, or the "
+            "name of the labels in each store.",
+        ),
+    ] = None,
     expected_pair: Annotated[
         list[str] | None,
         typer.Option(metavar="A,B", help="Two channels that may correlate; give it once a pair."),
@@ -185,9 +62,7 @@ def assess(
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Write a page for each sample.")
     ] = True,
-    workers: Workers = None,
-    memory: Memory = None,
-    scheduler: Scheduler = None,
+    machine: Machine,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 when a sample fails quality control.")
     ] = False,
@@ -215,85 +90,113 @@ def assess(
     Exit status: 0 done; 1 a sample failed, with --strict; 2 wrong use; 3 a source could not be
     read.
     """
-    with reported():
-        reading = OpeningOptions(checked_dims(dims), channels, element, level)
-        pairs = tuple(map(_pair, expected_pair or ()))
-        judging = Judging(
-            _tissue(tissue), _checked_rules(rules), tile, on_error, labels, pairs, pages
-        )
-        with computing(workers, memory, scheduler):
-            worst = _run(sources, out, reading, judging, overwrite=overwrite, quiet=quiet)
+    settings = {
+        "expected_pairs": tuple(map(_pair, expected_pair or ())), "rules": _checked_rules(rules),
+        "labels": labels, "pages": pages, "overwrite": overwrite,
+    }  # fmt: skip
+    observed = {"tissue": _tissue(tissue), "tile": tile, "on_error": str(on_error)}
+    with machine.used():
+        worst = _run(sources, out, reading, observed, settings, quiet=quiet)
     if worst > Exit.FAILED or (worst == Exit.FAILED and strict):
         raise typer.Exit(worst)
 
 
-@app.command(short_help="Judge a small real image that comes along.")
-def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
-    ] = Path("gigaqc-demo"),
-    quiet: Quiet = False,
-) -> None:
+def demo(out: Out = Path("gigaqc-demo"), *, quiet: Quiet = False) -> None:
     """Judge a small real image that comes with gigaqc, and say where its page is.
 
     Human HT29 cells in three channels (DNA, phospho-histone H3, actin); Moffat et al., Cell 2006.
     """
     image = Path(gq.__file__).parent / "data" / "ht29.ome.tiff"
-    with reported():
-        end = _run(
-            [str(image)], out, OpeningOptions(None, None, None, 0), Judging(tile=_DEMO_TILE),
-            overwrite=True, quiet=quiet,
-        )  # fmt: skip
+    end = _run([str(image)], out, Reading(), {"tile": _DEMO_TILE}, {"overwrite": True}, quiet=quiet)
     if end > Exit.FAILED:
         raise typer.Exit(end)
 
 
-@app.command(short_help="Say what a source holds and what a run reads.")
 def info(
-    source: SourceArgument,
-    dims: DimsOption = None,
-    channels: ChannelsOption = None,
-    element: Element = None,
-    level: Level = 0,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A file, a folder, a zarr store or a URL.")
+    ],
+    *,
+    reading: Reading,
 ) -> None:
     """Say what a source holds and what judging it would read; no pixel is read for that."""
-    with reported():
-        reading = OpeningOptions(checked_dims(dims), channels, element, level)
-        names = gq.list_images(source)
-        try:
-            image = reading.open(source)
-        except ElementError:
-            if element is not None:
-                raise
-            _say(source, {"elements": ", ".join(names), "next": "name one with --element"})
-            return
-        facts = {"elements": ", ".join(names)} if len(names) > 1 else {}
-        _say(source, {**facts, **_facts(image), "a run": str(gq.explain(image))})
+    names = gq.list_images(source)
+    try:
+        image = reading.open(source)
+    except ElementError:
+        if reading.element is not None:
+            raise
+        _say(source, {"elements": ", ".join(names), "next": "name one with --element"})
+        return
+    facts = {"elements": ", ".join(names)} if len(names) > 1 else {}
+    _say(source, {**facts, **_facts(image), "a run": str(gq.explain(image))})
+
+
+def metrics(
+    key: Annotated[
+        str | None, typer.Argument(help="Tell all of one metric, such as hot_pixel_fraction.")
+    ] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="Only those of a channel, tile, sample, pair or pixel.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the whole table as CSV.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of an assessment's JSON.")
+    ] = False,
+) -> None:
+    """Every number that gigaqc tells: formula, unit, which way is good, and its limits."""
+    from gigaqc.formulas.catalogue import metrics as known
+    from gigaqc.formulas.schema import json_schema
+
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=1))
+        return
+    table = known()
+    scopes = list(dict.fromkeys(table["scope"]))
+    if scope is not None and scope not in scopes:
+        raise ParameterError(f"scope: got {scope!r}; there are {', '.join(scopes)}.")
+    if scope is not None:
+        table = table[table["scope"] == scope]
+    if key is not None:
+        table = table[table["key"] == key]
+        if not len(table):
+            raise ParameterError(f"key: there is no metric {key!r}; see gigaqc metrics.")
+    if csv:
+        typer.echo(table.to_csv(index=False).rstrip())
+    elif key is not None:
+        _tell(table)
+    else:
+        _list(table)
 
 
 def _run(
     sources: list[str],
     out: Path,
-    reading: OpeningOptions,
-    judging: Judging,
+    reading: Reading,
+    observed: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
-    overwrite: bool,
     quiet: bool,
 ) -> Exit:
     """Judge the samples, say how each ended, and give the worst end."""
     from gigaqc.cohort.batch import run_batch
+    from gigaqc.cohort.plan import Options
     from gigaqc.progress import watched
 
     worst = Exit.DONE
 
     def follow(outcome: Outcome) -> None:
         nonlocal worst
-        worst = max(worst, say_outcome(outcome, out, quiet=quiet))
+        worst = max(worst, _say_outcome(outcome, out, quiet=quiet))
 
+    names = channel_names(reading.channels)
+    options = Options(
+        dims=reading.dims, channels=None if names is None else tuple(names), level=reading.level,
+        **observed,
+    )  # fmt: skip
     cohort = run_batch(
-        sources, out, judging.options(reading), labels=judging.labels, rules=judging.rules,
-        expected_pairs=judging.pairs, element=reading.element, pages=judging.pages,
-        overwrite=overwrite, show=not quiet and watched(), follow=follow,
+        sources, out, options, element=reading.element, show=not quiet and watched(),
+        follow=follow, **settings,
     )  # fmt: skip
     if not quiet and len(cohort.summary) > 1:
         counts = cohort.counts
@@ -344,29 +247,6 @@ def _pair(given: str) -> tuple[str, str]:
     return names[0].strip(), names[1].strip()
 
 
-def channel_names(given: str | None) -> list[str] | None:
-    """Names from ``A,B,C``, or from the lines of a file."""
-    if given is None:
-        return None
-    path = Path(given)
-    try:
-        if not path.is_file():
-            return [name.strip() for name in given.split(",")]
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"--channels: cannot read {given!r}: {error}.") from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def checked_dims(dims: str | None) -> str | None:
-    """Axes as letters, each once."""
-    if dims is not None and (set(dims) - set("tczyx") or len(set(dims)) != len(dims)):
-        raise ParameterError(
-            f"--dims: got {dims!r}; name each axis once with the letters t c z y x, such as tyx."
-        )
-    return dims
-
-
 def _checked_rules(rules: str) -> str:
     if rules not in ("robust", "recipe") and not Path(rules).is_file():
         raise RulesError(
@@ -376,10 +256,82 @@ def _checked_rules(rules: str) -> str:
     return rules
 
 
-@contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Turn an expected error into one line and an exit status."""
-    try:
-        yield
-    except (GigaqcError, OSError) as error:
-        raise typer.Exit(report(error)) from None
+def _say_outcome(outcome: Outcome, out: Path, *, quiet: bool) -> Exit:
+    """Print how a sample ended: in full where it is the only one, else a line."""
+    from gigaqc.plot import printable
+
+    if outcome.error is not None:
+        return report(outcome.error, "" if outcome.count == 1 else f"{outcome.name[:80]}: ")
+    if not quiet:
+        if outcome.verdict is not None and outcome.count == 1:
+            _show_verdict(outcome.verdict)
+        else:
+            kept = " (done before)" if outcome.before else ""
+            typer.echo(f"{printable(outcome.name, 80)}: {outcome.status}{kept}")
+        if outcome.count == 1 and (page := out / f"{outcome.file}.html").is_file():
+            # Not through rich, which would break a long path into lines.
+            typer.echo(f"Page: {page.resolve()}")
+    return Exit.FAILED if outcome.status == "FAIL" else Exit.DONE
+
+
+def _show_verdict(verdict: gq.Assessment) -> None:
+    """Print the verdict, and a table with the reasons."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gigaqc.plot import printable
+
+    colours = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+    table = Table(
+        "", "Verdict", "Why", title=Text(printable(verdict.name, 80)), title_justify="left"
+    )
+    for name, status, why in _verdicts(verdict.flags):
+        style = colours.get(status, "")
+        table.add_row(Text(printable(name)), Text(status, style=style), Text(printable(why)))
+    console = Console()
+    console.print(table)
+    end = Text(str(verdict.status), style=f"bold {colours.get(str(verdict.status), '')}")
+    console.print(Text(f"{printable(verdict.name, 80)}: ") + end)
+
+
+def _verdicts(flags: Any) -> Iterator[tuple[str, str, str]]:
+    """What was judged, its worst status, and the metrics behind that."""
+    severity = ("PASS", "WARN", "FAIL")
+    for _, judged in flags.groupby(["scope", "name"], sort=False):
+        status = max(judged["status"], key=severity.index)
+        reasons = judged[judged["status"] != "PASS"]
+        why = "; ".join(
+            f"{r.metric} {_number(r.value)} (limit {_number(r.limit)})"
+            for r in reasons.itertuples()
+        )
+        yield str(judged["name"].iloc[0]), status, why
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _tell(table: Any) -> None:
+    """All that is known of a metric, line by line."""
+    for row in table.to_dict("records"):
+        width = max(map(len, row))
+        for name, value in row.items():
+            if value:
+                typer.echo(f"{name:<{width}}  {value}")
+        typer.echo("")
+
+
+def _list(table: Any) -> None:
+    """A line a metric, by scope."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    for scope, rows in table.groupby("scope", sort=False):
+        shown = Table(
+            Column("Metric", no_wrap=True), "Better", "Unit", "robust", "recipe", "What it is",
+            title=f"Of a {scope}", title_justify="left",
+        )  # fmt: skip
+        for row in rows.itertuples():
+            shown.add_row(row.key, row.better, row.unit, row.robust, row.recipe, row.label)
+        Console().print(shown)

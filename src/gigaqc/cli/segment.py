@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,34 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gigaqc as gq
-from gigaqc.cli.assess import (
-    ChannelsOption,
-    DimsOption,
-    Element,
-    Level,
-    Memory,
-    OpeningOptions,
-    Quiet,
-    Scheduler,
-    Sources,
-    Workers,
-    app,
-    checked_dims,
-    reported,
-)
-from gigaqc.cli.prepare import (
-    OutputLayer,
-    Overwrite,
-    bar,
-    opened_store,
-    refuse,
-    refuse_reading,
-    say,
-)
-from gigaqc.cli.verdicts import Exit
-from gigaqc.errors import ChannelError, ParameterError
-from gigaqc.samples import make_writable, plan_samples
-from gigaqc.workers import computing
+from gigaqc.cli.options import Exit, Into, Machine, Reading, Sources, Writing
+from gigaqc.errors import ChannelError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SegmentOption(enum.StrEnum):
-    """How nuclei are found."""
+    """What finds nuclei."""
 
     WATERSHED = "watershed"
     STARDIST = "stardist"
@@ -61,55 +34,78 @@ class TableFormat(enum.StrEnum):
     PARQUET = "parquet"
 
 
-Threshold = Annotated[
-    str | None,
-    typer.Option(metavar="otsu|local|VALUE", help="Of the watershed; local needs --diameter."),
-]
+@dataclass(frozen=True)
+class Finding:
+    """How nuclei are found."""
 
-
-@app.command(short_help="Label the nuclei of images, and measure them.")
-def segment(
-    sources: Sources,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.")
-    ] = None,
-    output_layer: OutputLayer = None,
     channel: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The channel that shows nuclei; by default by its name."),
-    ] = None,
+    ] = None
     method: Annotated[
         SegmentOption, typer.Option(help="stardist and cellpose have to be installed.")
-    ] = SegmentOption.WATERSHED,
+    ] = SegmentOption.WATERSHED
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="Weights of stardist or cellpose."),
-    ] = None,
+    ] = None
     diameter: Annotated[
         float | None, typer.Option(metavar="PIXELS", help="Of a nucleus; by default estimated.")
-    ] = None,
-    threshold: Threshold = None,
-    tile: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a tile.")] = 1024,
+    ] = None
+    threshold: Annotated[
+        str | None,
+        typer.Option(metavar="otsu|local|VALUE", help="Of the watershed; local needs --diameter."),
+    ] = None
+    tile: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a tile.")] = 1024
     overlap: Annotated[
         int | None,
         typer.Option(metavar="PIXELS", help="What a tile is seen with beyond its sides."),
-    ] = None,
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `segment_nuclei`."""
+        found: dict[str, Any] = {
+            "method": str(self.method), "diameter": self.diameter, "tile": self.tile,
+            "overlap": self.overlap,
+        }  # fmt: skip
+        if self.model is not None:
+            found["model"] = self.model
+        if self.threshold is not None:
+            try:
+                found["threshold"] = float(self.threshold)
+            except ValueError:
+                found["threshold"] = self.threshold
+        return found
+
+    def channel_of(self, image: xr.DataArray) -> str:
+        """Name of the channel that is segmented."""
+        from gigaqc.image import channel_index, channel_names, nuclear_channel
+        from gigaqc.representation import listed
+
+        names = channel_names(image)
+        if self.channel is not None:
+            return names[channel_index(names, self.channel, "--channel")]
+        found = 0 if len(names) == 1 else nuclear_channel(names)
+        if found is None:
+            raise ChannelError(f"--channel: name the one that shows nuclei, of {listed(names)}.")
+        return names[found]
+
+
+def segment(
+    sources: Sources,
+    *,
+    into: Into,
+    finding: Finding,
     table: Annotated[
         TableFormat,
         typer.Option(help="parquet is written in parts, for more objects than memory holds."),
     ] = TableFormat.CSV,
-    dims: DimsOption = None,
-    channels: ChannelsOption = None,
-    element: Element = None,
-    level: Level = 0,
-    workers: Workers = None,
-    memory: Memory = None,
-    scheduler: Scheduler = None,
+    reading: Reading,
+    machine: Machine,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 unless the quality is GOOD.")
     ] = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    writing: Writing,
 ) -> None:
     """Label the nuclei of images, tile by tile and without seams, and measure them.
 
@@ -121,177 +117,81 @@ def segment(
     The quality is GOOD where sizes vary by less than half of their mean and less than a tenth of
     the nuclei are elongated, else REVIEW; EMPTY without a nucleus.
     """
-    with reported():
-        options = _options(method, model, diameter, threshold, tile, overlap)
-        if output_layer is None:
-            reading = OpeningOptions(checked_dims(dims), channels, element, level)
-            jobs = _jobs(sources, out, element, table, overwrite)
-            with computing(workers, memory, scheduler):
-                qualities = _segment_each(jobs, sources, reading, channel, options, quiet=quiet)
-        else:
-            refuse_reading(dims, channels, level)
-            sdata, layer = opened_store(sources, element, None, output_layer, overwrite)
-            jobs = [] if out is None else _jobs(sources, out, layer, table, overwrite)
-            element_of = _Layer(sources[0], sdata, layer, output_layer, overwrite)
-            with computing(workers, memory, scheduler):
-                qualities = [_segment_layer(element_of, jobs, channel, options, quiet=quiet)]
+    endings = ("_labels.zarr", f"_objects.{table}", "_nuclei.png")
+    if into.output_layer is None:
+        targets = into.paths(sources, reading.element, endings, writing, "nuclei")
+        with machine.used():
+            qualities = [
+                _segment_file(reading.open(source), finding, paths, writing)
+                for source, paths in zip(sources, targets, strict=True)
+            ]
+    else:
+        sdata, layer = into.store(sources, reading, writing, beside=True)
+        names = (layer, into.output_layer)
+        beside = None if into.out is None else into.paths(sources, layer, endings, writing)[0][1:]
+        with machine.used():
+            qualities = [_segment_layer(sources[0], sdata, names, finding, beside, writing)]
     if strict and any(quality != "GOOD" for quality in qualities):
         raise typer.Exit(Exit.FAILED)
 
 
-def _segment_each(
-    jobs: Sequence[_Job],
-    sources: Sequence[str],
-    reading: OpeningOptions,
-    channel: str | None,
-    options: dict[str, Any],
-    *,
-    quiet: bool,
-) -> list[str]:
-    """Segment one source after another into files; the quality of each."""
-    qualities = []
-    for job, source in zip(jobs, sources, strict=True):
-        image = reading.open(source)
-        name = _nuclear(image, channel)
-        lazy = gq.segment_nuclei(image, name, **options)
-        qualities.append(_segmented(job, image, lazy, name, quiet=quiet))
-    return qualities
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """An image of a SpatialData store, and where its labels go."""
-
-    source: str
-    sdata: Any
-    image: str
-    labels: str
-    overwrite: bool
-
-
-def _segment_layer(
-    layer: _Layer,
-    jobs: Sequence[_Job],
-    channel: str | None,
-    options: dict[str, Any],
-    *,
-    quiet: bool,
+def _segment_file(
+    image: xr.DataArray, finding: Finding, paths: Sequence[Path], writing: Writing
 ) -> str:
-    """Segment an image of a store into labels of the store; the quality."""
-    image = gq.open_image(layer.source, element=layer.image)
-    name = _nuclear(image, channel)
-    with bar("segment", quiet=quiet):
-        gq.spatial.segment_nuclei(
-            layer.sdata, layer.image, layer.labels, name, overwrite=layer.overwrite, **options
-        )
-    labels = gq.open_labels(layer.source, element=layer.labels)
-    quality = _measured(jobs[0] if jobs else None, image, labels, name, quiet=quiet)
-    say(f"{layer.source}: wrote labels/{layer.labels}", quiet)
-    return quality
-
-
-def _options(
-    method: SegmentOption,
-    model: str | None,
-    diameter: float | None,
-    threshold: str | None,
-    tile: int,
-    overlap: int | None,
-) -> dict[str, Any]:
-    """Arguments of `segment_nuclei`."""
-    found: dict[str, Any] = {
-        "method": str(method), "diameter": diameter, "tile": tile, "overlap": overlap,
-    }  # fmt: skip
-    if model is not None:
-        found["model"] = model
-    if threshold is not None:
-        try:
-            found["threshold"] = float(threshold)
-        except ValueError:
-            found["threshold"] = threshold
-    return found
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Where the results of one source go."""
-
-    labels: Path
-    table: Path
-    picture: Path
-
-
-def _jobs(
-    sources: Sequence[str],
-    out: Path | None,
-    element: str | None,
-    table: TableFormat,
-    overwrite: bool,
-) -> list[_Job]:
-    """Settled before any pixel is read."""
-    if out is None:
-        raise ParameterError("--out: name a folder for the results, such as -o nuclei.")
-    make_writable(out)
-    jobs = [
-        _Job(s.path("_labels.zarr"), s.path(f"_objects.{table}"), s.path("_nuclei.png"))
-        for s in plan_samples(sources, out, element=element)
-    ]
-    for job in jobs:
-        if any(os.path.realpath(source) == os.path.realpath(job.labels) for source in sources):
-            raise ParameterError(
-                f"out: {str(job.labels)!r} is a SOURCE itself; choose another folder."
-            )
-        refuse([job.labels, job.table, job.picture], overwrite)
-    return jobs
-
-
-def _nuclear(image: xr.DataArray, channel: str | None) -> str:
-    """Name of the channel that is segmented."""
-    from gigaqc.image import channel_index, channel_names, nuclear_channel
-    from gigaqc.representation import listed
-
-    names = channel_names(image)
-    if channel is not None:
-        return names[channel_index(names, channel, "--channel")]
-    found = 0 if len(names) == 1 else nuclear_channel(names)
-    if found is None:
-        raise ChannelError(f"--channel: name the one that shows nuclei, of {listed(names)}.")
-    return names[found]
-
-
-def _segmented(
-    job: _Job, image: xr.DataArray, lazy: xr.DataArray, channel: str, *,
-    quiet: bool,
-) -> str:  # fmt: skip
     """Write labels, table and picture, or nothing; gives the quality."""
     from gigaqc.stores.staging import staged
 
-    with staged([job.labels]) as (place,):
-        with bar("segment", quiet=quiet):
+    name = finding.channel_of(image)
+    lazy = gq.segment_nuclei(image, name, **finding.options())
+    with staged(paths[:1]) as (place,):
+        with writing.bar("segment"):
             gq.write_labels(lazy, place)
-        quality = _measured(job, image, gq.open_labels(place), channel, quiet=quiet)
-    say(f"Wrote {job.labels.resolve()}", quiet)
+        quality = _measured(paths[1:], image, gq.open_labels(place), name, writing)
+    writing.say(f"Wrote {paths[0].resolve()}")
+    return quality
+
+
+def _segment_layer(
+    source: str,
+    sdata: Any,
+    names: tuple[str, str],
+    finding: Finding,
+    beside: Sequence[Path] | None,
+    writing: Writing,
+) -> str:
+    """Segment an image of a store into labels of the store; the quality."""
+    element, output = names
+    image = gq.open_image(source, element=element)
+    name = finding.channel_of(image)
+    with writing.bar("segment"):
+        gq.spatial.segment_nuclei(
+            sdata, element, output, name, overwrite=writing.overwrite, **finding.options()
+        )
+    quality = _measured(beside, image, gq.open_labels(source, element=output), name, writing)
+    writing.say(f"{source}: wrote labels/{output}")
     return quality
 
 
 def _measured(
-    job: _Job | None, image: xr.DataArray, labels: xr.DataArray, channel: str, *,
-    quiet: bool,
-) -> str:  # fmt: skip
+    paths: Sequence[Path] | None,
+    image: xr.DataArray,
+    labels: xr.DataArray,
+    channel: str,
+    writing: Writing,
+) -> str:
     """Table and picture of labels that are in a store; prints what they are like."""
     from gigaqc.stores.staging import staged
 
-    with bar("measure", quiet=quiet):
+    with writing.bar("measure"):
         found = gq.segmentation_quality(labels).compute()
-        if job is not None:
+        if paths is not None:
             count = int(found["n_cells"])
-            with staged([job.table, job.picture]) as (table, picture):
-                _write_table(labels, image, table, parquet=job.table.suffix == ".parquet")
+            with staged(paths) as (table, picture):
+                _write_table(labels, image, table, parquet=paths[0].suffix == ".parquet")
                 _picture(image, labels, channel, count).savefig(picture, format="png", dpi=110)
-    if not quiet:
+    if not writing.quiet:
         _show(found)
-        for path in (job.table, job.picture) if job is not None else ():
-            typer.echo(f"Wrote {path.resolve()}")
+    writing.say(*(f"Wrote {path.resolve()}" for path in paths or ()))
     return str(found["quality"].values)
 
 
