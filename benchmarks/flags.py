@@ -23,8 +23,7 @@ import xarray as xr
 
 import gigaqc as gq
 from benchmarks import _page
-from gigaqc.judge import Flag, judge_channels
-from gigaqc.rules import Rules, Status
+from gigaqc.formulas.rules import Rules, Status
 from gigaqc.testing import (
     Phantom,
     clipped,
@@ -36,6 +35,7 @@ from gigaqc.testing import (
     spilled,
     tissue,
 )
+from gigaqc.verdict.judge import Flag, judge_channels
 
 MEANS = (0.05, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 SEEDS = {64: 40, 256: 8, 1024: 2}

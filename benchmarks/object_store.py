@@ -21,7 +21,7 @@ import dask
 
 import gigaqc as gq
 from benchmarks._measure import in_turn, ratio, slide
-from gigaqc.stores import object_store
+from gigaqc.stores import location
 
 SERVER = """
 import sys
@@ -40,12 +40,12 @@ WORK: dict[str, Callable[[Any], Any]] = {
 
 def one_by_one(work: Callable[[Any], Any], image: Any) -> None:
     """The same with a store that is left to zarr: a thread waits for each chunk."""
-    known = object_store.is_remote
-    object_store.is_remote = lambda _: False
+    known = location.is_remote
+    location.is_remote = lambda _: False
     try:
         work(image())
     finally:
-        object_store.is_remote = known
+        location.is_remote = known
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ SETUP = """
 import time
 import dask
 import gigaqc as gq
-from gigaqc.tissue import tissue_pass
+from gigaqc.scanning.tissue import tissue_pass
 dask.config.set(scheduler="threads", num_workers={threads})
 dask.config.set({{"gigaqc.group-values": {side} * {side}}})
 corner = slice(4 * {side})  # so that all kernels are loaded

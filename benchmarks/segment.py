@@ -17,7 +17,7 @@ import zarr
 import gigaqc as gq
 from benchmarks._measure import Stored, discard, made
 from benchmarks._question import Question
-from gigaqc.segmentation.watershed import WatershedSteps, watershed_labels
+from gigaqc.segmentation.methods import WatershedSteps, watershed_labels
 
 CHUNK, DIAMETER = 1024, 14
 WHOLE = "the same steps with scikit-image on the whole array"

@@ -204,7 +204,7 @@ def assert_same(actual: Any, expected: Any, where: str = "result") -> None:
     """The same to the bit."""
     from same_states import identical
 
-    from gigaqc.statistics import State
+    from gigaqc.statistics.statistics import State
 
     if isinstance(expected, list):
         assert len(actual) == len(expected), where

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.distribution import KeyHistogram
-from gigaqc.statistics import State
+from gigaqc.statistics.distribution import KeyHistogram
+from gigaqc.statistics.statistics import State
 
 
 def identical(actual: Any, expected: Any, where: str = "state") -> None:

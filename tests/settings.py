@@ -1,4 +1,4 @@
-"""Settings of `gigaqc.config` for one test."""
+"""Settings of `gigaqc.base.machine` for one test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import dask.config
 import pytest
 
-import gigaqc.config  # noqa: F401  # which has the defaults
+import gigaqc.base.machine  # noqa: F401  # which has the defaults
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, key: str, value: Any) -> None:

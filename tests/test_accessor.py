@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import gigaqc as gq
-from gigaqc.accessor import VERBS, ImageAccessor
+from gigaqc.image.accessor import VERBS, ImageAccessor
 
 FIRST = ("image", "images", "series", "labels")
 

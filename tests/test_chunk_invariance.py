@@ -21,7 +21,7 @@ from strategies import Case, build, chunkings, examples, repeatable
 
 import gigaqc as gq
 from gigaqc.graph.reduce import plan_groups
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 
 DTYPES = ("u1", "i2", ">u2", "i4", "f2", "f4", "f8")
 FEW = settings(repeatable, max_examples=examples(15))

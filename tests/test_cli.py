@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 import gigaqc as gq
 from gigaqc.cli import app
+from gigaqc.cli.options import computing
 from gigaqc.cohort import plan as plan_of_cohort
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.samples import make_writable, plan_samples, safe_name
-from gigaqc.workers import computing
+from gigaqc.verdict.samples import make_writable, plan_samples, safe_name
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
 
@@ -281,7 +281,7 @@ def test_the_bundled_image_is_the_published_one(data_dir):
 def test_computing_in_worker_processes(memory):
     code = (
         "import os, dask\n"
-        "from gigaqc.workers import computing\n"
+        "from gigaqc.cli.options import computing\n"
         "if __name__ == '__main__':\n"
         f"    with computing(2, {memory!r}, None):\n"
         "        tasks = [dask.delayed(os.getpid)() for _ in range(8)]\n"

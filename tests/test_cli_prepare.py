@@ -78,7 +78,7 @@ def test_elements_of_spatialdata(tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata")
     from spatialdata.models import Image2DModel
 
-    from gigaqc.image import as_image
+    from gigaqc.image.labelled import as_image
     from gigaqc.spatial.elements import Form, add
 
     path = tmp_path / "s.zarr"

@@ -88,7 +88,7 @@ def test_into_a_spatialdata_store(tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata")
     from spatialdata.models import Image2DModel
 
-    from gigaqc.image import as_image
+    from gigaqc.image.labelled import as_image
     from gigaqc.spatial.elements import Form, add
 
     path, out = tmp_path / "s.zarr", tmp_path / "out"

@@ -19,13 +19,13 @@ import zarr
 from settings import configure
 
 import gigaqc as gq
-from gigaqc import config
-from gigaqc.cohort import flight
+from gigaqc.base import machine
+from gigaqc.cohort import kept
 from gigaqc.errors import ParameterError
 from gigaqc.graph.reduce import plan_groups
 from gigaqc.graph.scratch import Scratch
 from gigaqc.graph.slabs import Route, plan_slabs
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.stores import object_store, remote
 from gigaqc.stores.chunks import ChunkError
 from gigaqc.stores.layout import layout_of
@@ -115,15 +115,15 @@ def test_temporary_is_where_frames_are_laid_down(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("limit", "sent"), [("1MiB", True), (10, False)])
 def test_sample_memory_says_which_samples_go_to_one_worker(monkeypatch, limit, sent):
     configure(monkeypatch, "sample-memory", limit)
-    monkeypatch.setattr(flight.Opened, "of", lambda *_: SimpleNamespace(image=image()))
-    monkeypatch.setattr(flight, "packed", lambda *_: None)
+    monkeypatch.setattr(kept.Opened, "of", lambda *_: SimpleNamespace(image=image()))
+    monkeypatch.setattr(kept, "packed", lambda *_: None)
     begun = []
     self: Any = SimpleNamespace(
         _order=SimpleNamespace(options=None),
         _client=SimpleNamespace(submit=lambda *_, **__: begun.append(1)),
     )
     entry: Any = SimpleNamespace(is_stored=True)
-    flight.Flight._begin(self, entry)
+    kept.Flight._begin(self, entry)
     assert bool(begun) == sent
 
 
@@ -212,7 +212,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("setting", config.SETTINGS, ids=lambda s: s.key)
+@pytest.mark.parametrize("setting", machine.SETTINGS, ids=lambda s: s.key)
 def test_a_wrong_value_names_key_value_and_cure(monkeypatch, setting):
     setting()  # the default can be used
     configure(monkeypatch, setting.key, WRONG[setting.key])
@@ -225,7 +225,9 @@ def test_a_wrong_value_names_key_value_and_cure(monkeypatch, setting):
 
 
 def test_a_setting_may_stand_in_the_environment():
-    code = "from gigaqc import config; print(config.read_ahead(), config.read_pause())"
+    code = (
+        "from gigaqc.base import machine as config; print(config.read_ahead(), config.read_pause())"
+    )
     environment = {"DASK_GIGAQC__READ_AHEAD": "1MiB", "DASK_GIGAQC__READ_PAUSE": "2"}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -239,11 +241,11 @@ def test_a_setting_may_stand_in_the_environment():
 
 def test_a_setting_is_looked_up_by_either_spelling():
     with dask.config.set({"gigaqc.read_attempts": 4}):
-        assert config.read_attempts() == 4
+        assert machine.read_attempts() == 4
 
 
 def test_the_page_has_all_settings_with_their_defaults():
     row = r"^\| `gigaqc\.([\w-]+)` \| (\S+) \| (?:graph|process) \|"
     shown = dict(re.findall(row, PAGE.read_text(), re.M))
-    wanted = {s.key: "null" if s.default is None else str(s.default) for s in config.SETTINGS}
+    wanted = {s.key: "null" if s.default is None else str(s.default) for s in machine.SETTINGS}
     assert list(shown.items()) == list(wanted.items())

@@ -72,7 +72,7 @@ def test_scan(
     move: Any, dtype: str, masked: bool, chunks: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(monkeypatch, "group-values", 6000)  # several groups, with seams
-    monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
+    monkeypatch.setattr("gigaqc.scanning.scan.THUMBNAIL_SIDE", 16)  # or it would have all pixels
     image = stack(dtype, chunks)
     mask = np.random.default_rng(2).random((70, 90)) < 0.8 if masked else None
     expected = gq.scan(image, mask=mask).compute()
@@ -130,7 +130,7 @@ def test_to_gpu_moves_chunks_when_they_are_read(monkeypatch: pytest.MonkeyPatch)
         return device_array.wrapped(np.empty(shape, dtype))
 
     cupy = SimpleNamespace(asarray=asarray, empty=empty)
-    monkeypatch.setattr("gigaqc.backend._cupy", lambda: cupy)
+    monkeypatch.setattr("gigaqc.base.backend._cupy", lambda: cupy)
     image = stack("u2", (1, 70, 90))
     found = gq.to_gpu(image.astype(">u2"))
     assert not moved, "chunks were moved before they were asked for"

@@ -19,12 +19,12 @@ import xarray as xr
 from settings import configure
 
 import gigaqc as gq
-from gigaqc.backend import on_host, to_host
+from gigaqc.base.backend import on_host, to_host
 from gigaqc.errors import ImageError
-from gigaqc.image import as_mask
+from gigaqc.image.labelled import as_mask
 from gigaqc.kernels import by_label, object_planes, objects, vectors
-from gigaqc.pixels import joint_histogram_pass, manders_pass
-from gigaqc.tissue import tissue_pass
+from gigaqc.scanning.pixels import joint_histogram_pass, manders_pass
+from gigaqc.scanning.tissue import tissue_pass
 
 SHAPE = (70, 90)
 
@@ -147,7 +147,7 @@ def test_tissue_above_the_median(
         came.append((on_host(block), block.dtype))
         return to_host(block)
 
-    monkeypatch.setattr("gigaqc.tissue.to_host", seen)
+    monkeypatch.setattr("gigaqc.scanning.tissue.to_host", seen)
     options: Any = {"channel_in_statistics": 0, "method": "median", "mask": mask}
     expected = tissue_pass(image, 0, statistics, **options).compute()
     came.clear()

@@ -77,7 +77,7 @@ def same(
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, "group-values", 6000)  # several groups, with seams
-    monkeypatch.setattr("gigaqc.scanning.THUMBNAIL_SIDE", 16)  # or it would have all pixels
+    monkeypatch.setattr("gigaqc.scanning.scan.THUMBNAIL_SIDE", 16)  # or it would have all pixels
 
 
 @pytest.mark.cover(1)
@@ -149,8 +149,10 @@ PREPARED: dict[str, dict[str, Any]] = {
 def test_preprocessed(
     move: Any, name: str, dtype: str, chunks: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gigaqc.preprocess.pixels._FEWEST_PIXELS", 1500)  # of 6300, or it has all
-    monkeypatch.setattr("gigaqc.preprocess.pixels._SAMPLE", 3)
+    monkeypatch.setattr(
+        "gigaqc.transforms.preprocess._FEWEST_PIXELS", 1500
+    )  # of 6300, or it has all
+    monkeypatch.setattr("gigaqc.transforms.preprocess._SAMPLE", 3)
     image = stack(dtype, chunks)
     found = gq.pixel_clustering_preprocess(on_device(image, move), **PREPARED[name])
     expected = gq.pixel_clustering_preprocess(image, **PREPARED[name])

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from same_states import identical
 
 import gigaqc as gq
+from gigaqc.base.naming import named
 from gigaqc.clusters import PixelModel
 from gigaqc.graph.tasks import Packed
-from gigaqc.image import as_image, channel_names
-from gigaqc.naming import named
-from gigaqc.statistics import Part, Statistics
+from gigaqc.image.labelled import as_image, channel_names
+from gigaqc.statistics.statistics import Part, Statistics
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.poisson(RANDOM.integers(20, 90, (4, 4, 48, 48))).astype("u2")

@@ -18,12 +18,13 @@ from strategies import FLOATS, NARROW, Case, images, repeatable
 
 import gigaqc as gq
 from gigaqc.errors import StatisticsError
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.kernels import fused
-from gigaqc.observe import SMALLEST_SIDE, Partial, Place, Request, join_partials, observe
-from gigaqc.observe.registry import CORE, all_kinds
-from gigaqc.scanning import empty_state, plan_second
-from gigaqc.statistics import Part, State, Statistics
+from gigaqc.scanning.scan import empty_state, plan_second
+from gigaqc.statistics.blocks import SMALLEST_SIDE, Partial, Place, Request
+from gigaqc.statistics.reads import join_partials, observe
+from gigaqc.statistics.state import CORE, all_kinds
+from gigaqc.statistics.statistics import Part, State, Statistics
 
 TYPES = ("u1", "i1", ">u2", "i2", "i4", "f2", "f4", "f8")
 TILES = st.sampled_from([8, 11, 16, 512])

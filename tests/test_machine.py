@@ -13,7 +13,7 @@ import pytest
 ALLOCATE = """
 import resource
 import numpy as np
-from gigaqc.machine import reuse_memory
+from gigaqc.base.machine import reuse_memory
 
 def work():
     for _ in range(100):

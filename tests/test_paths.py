@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 import gigaqc as gq
-from gigaqc import machine
+from gigaqc.base import machine
 from gigaqc.errors import ElementError, SourceNotFoundError
 
 FIRST = ("image", "images", "series", "labels")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from settings import configure
 from strategies import Case, images, repeatable
 
-from gigaqc.image import as_image, as_mask
-from gigaqc.pixels import MandersSums, histogram_pass, joint_histogram_pass, manders_pass
+from gigaqc.image.labelled import as_image, as_mask
+from gigaqc.scanning.pixels import MandersSums, histogram_pass, joint_histogram_pass, manders_pass
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 
 EDGES = {

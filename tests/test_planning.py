@@ -15,7 +15,8 @@ import zarr
 from typer.testing import CliRunner
 
 import gigaqc as gq
-from gigaqc import machine, testing
+from gigaqc import testing
+from gigaqc.base import machine
 from gigaqc.cli import app
 from gigaqc.errors import ParameterError, TooLargeError
 

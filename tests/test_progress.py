@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gigaqc as gq
-from gigaqc import meters, progress
+from gigaqc.verdict import progress
 
 IMAGE = np.random.default_rng(0).poisson(9, (2, 64, 64)).astype("u2")
 
@@ -50,14 +50,14 @@ def test_a_bar_of_steps_expects_what_two_computations_take() -> None:
 def test_a_notebook_draws_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
 
-    def show(self: meters._Notebook, html: str) -> None:
+    def show(self: progress._Notebook, html: str) -> None:
         self._handle = self
         drawn.append(html)
 
-    monkeypatch.setattr(meters, "in_notebook", lambda: True)
-    monkeypatch.setattr(meters._Notebook, "_show", show)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
+    monkeypatch.setattr(progress._Notebook, "_show", show)
     clock = iter(range(1000))
-    monkeypatch.setattr(meters.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     gq.assess(IMAGE, progress=True)
     assert "<progress" in drawn[0] and "of 24 KiB" in drawn[0]
     assert drawn[-1] == "", "the bar stays after the end"
@@ -65,10 +65,10 @@ def test_a_notebook_draws_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bars_of_samples_hold_those_of_reading(capfd: pytest.CaptureFixture[str]) -> None:
     with progress.samples_shown(2, show=True) as done:
-        assert meters._OUTER.get() is not None
+        assert progress._OUTER.get() is not None
         gq.assess(IMAGE, progress=True)
         done()
-    assert meters._OUTER.get() is None
+    assert progress._OUTER.get() is None
 
 
 def test_what_was_read_and_written_is_logged(

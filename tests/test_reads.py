@@ -20,9 +20,9 @@ from settings import configure
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.graph.reduce import plan_groups
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
+from gigaqc.scanning.tissue import REACH
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
-from gigaqc.tissue import REACH
 
 pytestmark = pytest.mark.same_process
 

@@ -15,8 +15,8 @@ from capabilities import assert_same
 from local_clusters import local_client
 
 import gigaqc as gq
+from gigaqc.base.geometry import rechunked
 from gigaqc.graph.source import by_tasks
-from gigaqc.rechunking import rechunked
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 import gigaqc as gq
-from gigaqc import progress
-from gigaqc.representation import names, table_html
+from gigaqc.base.formatting import names, table_html
+from gigaqc.verdict import progress
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -83,7 +83,7 @@ def test_a_notebook_has_a_bar_only_while_it_takes_long(monkeypatch: pytest.Monke
 
     stand_in = ModuleType("IPython.display")
     stand_in.HTML, stand_in.display = str, display  # type: ignore[attr-defined]
-    monkeypatch.setattr("gigaqc.meters.in_notebook", lambda: True)
+    monkeypatch.setattr("gigaqc.verdict.progress.in_notebook", lambda: True)
     monkeypatch.setitem(sys.modules, "IPython.display", stand_in)
     pixels = image("a")
     with progress.shown("reading", pixels.nbytes, show=True):

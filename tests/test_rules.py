@@ -14,10 +14,9 @@ import xarray as xr
 import gigaqc as gq
 from gigaqc.errors import RulesError, SourceNotFoundError
 from gigaqc.formulas.catalogue import metric_of
-from gigaqc.formulas.record import Limit, Scope, Side
-from gigaqc.formulas.status import Status, worst
-from gigaqc.judge import judge_channels, judge_pairs, judge_sample
-from gigaqc.rules import Flag, Rules
+from gigaqc.formulas.record import Limit, Scope, Side, Status, worst
+from gigaqc.formulas.rules import Flag, Rules
+from gigaqc.verdict.judge import judge_channels, judge_pairs, judge_sample
 
 RECIPE, ROBUST = Rules.named("recipe"), Rules.named("robust")
 

@@ -16,8 +16,8 @@ import zarr
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ElementError, ParameterError, WriteError
-from gigaqc.image import as_image
-from gigaqc.sdata import transformations_of
+from gigaqc.image.labelled import as_image
+from gigaqc.image.spatialdata import transformations_of
 from gigaqc.spatial.elements import Form, add, as_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies
@@ -357,7 +357,7 @@ def test_an_interrupted_write_leaves_the_store_as_it_was(
     message: str,
 ) -> None:
     sdata = make(tmp_path)
-    from gigaqc import preprocess
+    from gigaqc import transforms
 
     def broken(elements: Any, **_: Any) -> Any:
         def fail(block: np.ndarray) -> np.ndarray:
@@ -368,7 +368,7 @@ def test_an_interrupted_write_leaves_the_store_as_it_was(
         return [*elements[:-1], last.copy(data=failing)]
 
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
-    monkeypatch.setattr(preprocess, "pixel_clustering_preprocess", broken)
+    monkeypatch.setattr(transforms, "pixel_clustering_preprocess", broken)
     for layers, outputs in (("one", "done"), ("one", "one"), (["one", "two"], ["one", "new"])):
         with pytest.raises(raised, match=message):
             gq.spatial.pixel_clustering_preprocess(sdata, layers, outputs, overwrite=True)

@@ -15,8 +15,8 @@ import zarr
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ChannelError, ElementError, MaskError, ParameterError, WriteError
-from gigaqc.image import as_image
-from gigaqc.sdata import transformations_of
+from gigaqc.image.labelled import as_image
+from gigaqc.image.spatialdata import transformations_of
 from gigaqc.spatial.elements import Form, add
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 

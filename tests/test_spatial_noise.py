@@ -11,8 +11,8 @@ import pytest
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ChannelError, ElementError, ParameterError, WriteError
-from gigaqc.image import as_image
-from gigaqc.sdata import transformations_of
+from gigaqc.image.labelled import as_image
+from gigaqc.image.spatialdata import transformations_of
 from gigaqc.spatial.elements import Form, add
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of spatialdata's own dependencies

@@ -13,10 +13,11 @@ from settings import configure
 
 import gigaqc as gq
 from gigaqc.errors import ParameterError, ReadError, StatisticsError
-from gigaqc.observe import Part, StateKind, Swept, SweptSeam, kinds, register
-from gigaqc.observe.registry import _KINDS, all_kinds
-from gigaqc.states import Additive, Box, Tally
-from gigaqc.statistics import Statistics
+from gigaqc.statistics import kinds
+from gigaqc.statistics.state import _KINDS, Part, StateKind, all_kinds, register
+from gigaqc.statistics.states import Additive, Box, Tally
+from gigaqc.statistics.statistics import Statistics
+from gigaqc.statistics.tables import Swept, SweptSeam
 
 LIMIT = 100.0
 

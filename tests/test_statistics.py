@@ -12,7 +12,7 @@ import zarr
 
 import gigaqc as gq
 from gigaqc.errors import ReadError, SourceNotFoundError, StatisticsError, WriteError
-from gigaqc.statistics import Part
+from gigaqc.statistics.statistics import Part
 
 
 def scanned(dtype: str = "u2", **options: object) -> gq.Statistics:

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from settings import configure
 from strategies import build, chunkings, repeatable
 
-from gigaqc import tissue
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.tissue import coverage, fragmentation, intact
 from gigaqc.graph.reduce import plan_groups
-from gigaqc.image import as_image, as_mask
-from gigaqc.observe import SMALLEST_SIDE
-from gigaqc.scanning import scan
+from gigaqc.image.labelled import as_image, as_mask
+from gigaqc.scanning import tissue
+from gigaqc.scanning.scan import scan
+from gigaqc.scanning.tissue import MIN_SIZE, REACH, TissueMask, mask_pass, tissue_pass
+from gigaqc.statistics.blocks import SMALLEST_SIDE
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
-from gigaqc.tissue import MIN_SIZE, REACH, TissueMask, mask_pass, tissue_pass
 
 METHODS = ("median", "otsu")
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 import gigaqc as gq
 from gigaqc import typing as given
-from gigaqc.scanning import LazyStatistics
+from gigaqc.scanning.scan import LazyStatistics
 
 TAKES = {
     "image": given.ImageLike,

@@ -233,16 +233,16 @@ def test_a_chunk_that_fails_once_only_is_read(
 def test_a_chunk_that_breaks_between_two_reads_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gigaqc import scanning
+    from gigaqc.scanning import scan
 
     path = stored(tmp_path, "f4", bad=())
-    real = scanning.plan_second
+    real = scan.plan_second
 
     def breaks(*arguments: Any) -> Any:
         path.joinpath("c", "0", "0", "0").write_bytes(b"no zstd")
         return real(*arguments)
 
-    monkeypatch.setattr(scanning, "plan_second", breaks)
+    monkeypatch.setattr(scan, "plan_second", breaks)
     with pytest.raises(ReadError, match=r"chunk \(c=0, y=0, x=0\) was read once and could not be"):
         gq.scan(gq.open_image(path), on_error="mask").compute()
 

@@ -94,20 +94,21 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
-from gigaqc import accessor as _accessor
-from gigaqc._version import __version__
+from gigaqc.base import __version__
+from gigaqc.image import accessor as _accessor
 
 if TYPE_CHECKING:
     from gigaqc import errors, spatial, testing, typing
     from gigaqc import plot as pl
-    from gigaqc.assessment import Assessment, assess
     from gigaqc.clusters import PixelClusters, PixelModel, choose_n_clusters, cluster_pixels
     from gigaqc.cohort import Cohort, assess_batch
-    from gigaqc.devices import to_gpu
     from gigaqc.formulas.catalogue import add_metric, metrics, remove_metric
     from gigaqc.formulas.record import Metric
+    from gigaqc.formulas.rules import Rules
+    from gigaqc.image.devices import to_gpu
     from gigaqc.noise import (
         gain_map,
         isnr,
@@ -117,8 +118,6 @@ if TYPE_CHECKING:
         tsnr_map,
         tsnr_summary,
     )
-    from gigaqc.planning import explain
-    from gigaqc.preprocess import pixel_clustering_preprocess
     from gigaqc.quality import (
         acquisition_artifacts,
         channel_correlation,
@@ -135,20 +134,22 @@ if TYPE_CHECKING:
         tissue_integrity,
         unexpected_correlations,
     )
+    from gigaqc.quality.regions import region
     from gigaqc.readers import example_image, list_images, open_image, open_labels
-    from gigaqc.regions import region
-    from gigaqc.rules import Rules
-    from gigaqc.scanning import scan
+    from gigaqc.scanning.scan import scan
     from gigaqc.segmentation import count_nuclei, segment_nuclei
-    from gigaqc.statistics import Statistics
+    from gigaqc.statistics.statistics import Statistics
     from gigaqc.transforms import (
         arcsinh,
         equalize_histogram,
         gaussian_blur,
         normalize_percentiles,
         normalize_to_channel,
+        pixel_clustering_preprocess,
         remove_hot_pixels,
     )
+    from gigaqc.verdict.assessment import Assessment, assess
+    from gigaqc.verdict.explain import explain
     from gigaqc.writers import write_image, write_labels
 
 __all__ = [
@@ -215,7 +216,7 @@ __all__ = [
 ]
 
 logging.getLogger("gigaqc").addHandler(logging.NullHandler())
-_accessor.install()
+_accessor.install(lambda name: getattr(sys.modules[__name__], name))
 
 _MODULES = {
     "errors": "errors",
@@ -226,10 +227,10 @@ _MODULES = {
 }
 
 _HOMES = {
-    "assessment": ("Assessment", "assess"),
+    "verdict.assessment": ("Assessment", "assess"),
     "clusters": ("PixelClusters", "PixelModel", "choose_n_clusters", "cluster_pixels"),
     "cohort": ("Cohort", "assess_batch"),
-    "devices": ("to_gpu",),
+    "image.devices": ("to_gpu",),
     "formulas.catalogue": ("add_metric", "metrics", "remove_metric"),
     "formulas.record": ("Metric",),
     "noise": (
@@ -241,7 +242,6 @@ _HOMES = {
         "tsnr_map",
         "tsnr_summary",
     ),
-    "preprocess": ("pixel_clustering_preprocess",),
     "quality": (
         "acquisition_artifacts",
         "channel_correlation",
@@ -259,18 +259,19 @@ _HOMES = {
         "unexpected_correlations",
     ),
     "readers": ("example_image", "list_images", "open_image", "open_labels"),
-    "regions": ("region",),
-    "rules": ("Rules",),
-    "planning": ("explain",),
-    "scanning": ("scan",),
+    "quality.regions": ("region",),
+    "formulas.rules": ("Rules",),
+    "verdict.explain": ("explain",),
+    "scanning.scan": ("scan",),
     "segmentation": ("count_nuclei", "segment_nuclei"),
-    "statistics": ("Statistics",),
+    "statistics.statistics": ("Statistics",),
     "transforms": (
         "arcsinh",
         "equalize_histogram",
         "gaussian_blur",
         "normalize_percentiles",
         "normalize_to_channel",
+        "pixel_clustering_preprocess",
         "remove_hot_pixels",
     ),
     "writers": ("write_image", "write_labels"),

@@ -23,7 +23,7 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.clusters.model import mixture_of, nearest_of
 from gigaqc.errors import ChannelError, ImageError, ParameterError, ReadError, WriteError
-from gigaqc.kernels import classify
+from gigaqc.kernels.pixels import most_probable
 
 METHODS = ("gmm", "kmeans", "flowsom")
 
@@ -105,7 +105,7 @@ def test_kernels(seed: int, channels: int, k: int, n: int) -> None:
     factors = np.triu(rng.normal(size=(k, channels, channels)))
     offsets = rng.normal(size=k)
     found = np.empty(n, "i8")
-    classify.most_probable(pixels, means, factors, offsets, found)
+    most_probable(pixels, means, factors, offsets, found)
     lines = np.einsum("knc,kcd->knd", pixels.T - means[:, None], factors)
     scores = offsets[:, None] - 0.5 * (lines**2).sum(axis=-1)
     best = scores.max(axis=0)

@@ -17,7 +17,7 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.clusters.model import mixture_of
 from gigaqc.errors import ParameterError, ReadError
-from gigaqc.kernels import classify
+from gigaqc.kernels import pixels
 
 IMAGE = np.random.default_rng(0).uniform(1, 100, (3, 40, 50))
 
@@ -36,10 +36,10 @@ def test_values_whose_squares_overflow_get_a_label(method: Any) -> None:
 def test_kernels_set_all_of_their_result() -> None:
     huge, centres = np.full((2, 300), 1e200), np.zeros((3, 2))
     found = np.full(300, -7)
-    classify.nearest(huge, centres, found)
+    pixels.nearest(huge, centres, found)
     assert (found == 0).all()
     found[:] = -7
-    classify.most_probable(huge, centres, np.stack([np.eye(2)] * 3), np.zeros(3), found)
+    pixels.most_probable(huge, centres, np.stack([np.eye(2)] * 3), np.zeros(3), found)
     assert (found == 0).all()
 
 

@@ -19,11 +19,11 @@ from same_states import identical
 from settings import configure
 
 import gigaqc as gq
-from gigaqc import machine
-from gigaqc.cohort import batch, flight
-from gigaqc.cohort.judging import Opened
+from gigaqc.base import machine
+from gigaqc.cohort import batch, kept
 from gigaqc.cohort.plan import Options, plan
-from gigaqc.rules import Rules
+from gigaqc.cohort.rows import Opened
+from gigaqc.formulas.rules import Rules
 from gigaqc.testing import forbid_compute
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
@@ -165,14 +165,14 @@ def test_a_worker_computes_by_itself_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     paths = cohort(tmp_path / "images", 1, failing=False)
     (entry,) = plan(paths, tmp_path / "unseen", element=None, labels=None, tissue=None, dims=None)
-    order = flight.Order(Options(), Rules.of("robust"), [], True)
+    order = kept.Order(Options(), Rules.of("robust"), [], True)
     with forbid_compute():  # any scheduler but that of this thread
-        made = flight.make(flight.packed(entry, Opened.of(entry, order.options), order))
+        made = kept.make(kept.packed(entry, Opened.of(entry, order.options), order))
     assert not (tmp_path / "unseen").exists() and not machine.is_alone()
     made.save(tmp_path / "s.zarr")
     made.to_html(tmp_path / "s.html")
-    kept = gq.Assessment.load(tmp_path / "s.zarr")
-    assert made.status == kept.status == made.to_dict()["status"]
+    again = gq.Assessment.load(tmp_path / "s.zarr")
+    assert made.status == again.status == made.to_dict()["status"]
     assert (tmp_path / "s.html").stat().st_size > 10_000
 
 

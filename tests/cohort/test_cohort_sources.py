@@ -18,9 +18,9 @@ import gigaqc as gq
 from gigaqc.cohort.plan import plan
 from gigaqc.cohort.sheet import read_sheet, rows_of
 from gigaqc.errors import ParameterError, SourceNotFoundError
-from gigaqc.samples import file_names, titles
 from gigaqc.stores.identity import identity_of
 from gigaqc.testing import forbid_compute
+from gigaqc.verdict.samples import file_names, titles
 
 pytestmark = pytest.mark.usefixtures("few_pictures")
 

@@ -19,9 +19,9 @@ import gigaqc as gq
 from gigaqc.cli import app
 from gigaqc.errors import ParameterError
 from gigaqc.formulas import catalogue
+from gigaqc.formulas.catalogue import json_schema
 from gigaqc.formulas.cohort import summary_columns
-from gigaqc.formulas.record import Metric, Scope, Source, above
-from gigaqc.formulas.schema import json_schema
+from gigaqc.formulas.record import Basis, Metric, Scope, above
 from gigaqc.formulas.views import Channel, Sample, Tiles
 
 KNOWN = catalogue.metrics_known()
@@ -46,7 +46,7 @@ def test_a_record_tells_all(metric: Metric) -> None:
         assert set(metric.limits) <= set(catalogue.RULE_SETS)
     if metric.function:
         assert callable(getattr(gq, metric.function))
-    if metric.compute is not None and metric.source is Source.STATISTICS and metric.needs == 0:
+    if metric.compute is not None and metric.source is Basis.STATISTICS and metric.needs == 0:
         assert metric.key == "unreadable_fraction"  # which no scan can do without
 
 
@@ -370,8 +370,8 @@ def test_only_what_was_added_can_be_removed() -> None:
 
 
 def test_a_flag_is_certain_two_errors_from_its_limit() -> None:
-    from gigaqc.formulas.status import Status
-    from gigaqc.rules import Flag, flag_table
+    from gigaqc.formulas.record import Status
+    from gigaqc.formulas.rules import Flag, flag_table
 
     def flag(value: float, error: float) -> Flag:
         return Flag("channel", "a", "snr", value, error, 3.0, "below", Status.WARN)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.mixture import BayesianGaussianMixture
 from strategies import repeatable
 
-from gigaqc.distribution import Distribution
 from gigaqc.formulas import mixture
 from gigaqc.formulas.mixture import Cells, Mixture, fit
+from gigaqc.statistics.distribution import Distribution
 
 
 def cells_of(values: np.ndarray) -> Cells:

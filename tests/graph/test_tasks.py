@@ -17,8 +17,8 @@ from dask.callbacks import Callback
 
 import gigaqc as gq
 from gigaqc.graph.schedule import settled
-from gigaqc.graph.tasks import Promise, Reading, Tasks, join
-from gigaqc.planning import Plan
+from gigaqc.graph.tasks import Promise, ReadingTask, Tasks, join
+from gigaqc.verdict.explain import Plan
 
 
 def image(side: int = 64, chunk: int = 32) -> xr.DataArray:
@@ -26,7 +26,7 @@ def image(side: int = 64, chunk: int = 32) -> xr.DataArray:
     return xr.DataArray(da.from_array(pixels, chunks=(1, chunk, chunk)), dims=("c", "y", "x"))
 
 
-@pytest.mark.parametrize("kind", [Promise, Reading])
+@pytest.mark.parametrize("kind", [Promise, ReadingTask])
 def test_a_class_outlives_pickling_and_renaming(kind: type) -> None:
     tasks = Tasks()
     tasks.add("sum", add, TaskRef("a"), 1, kind=kind)
@@ -88,9 +88,9 @@ def test_one_variable_of_a_lazy_result_is_a_promise(tmp_path: Path) -> None:
 
 def test_readings_are_what_progress_counts() -> None:
     graph = dict(gq.scan(image()).__dask_graph__())
-    assert sum(isinstance(node, Reading) for node in graph.values()) == 1
+    assert sum(isinstance(node, ReadingTask) for node in graph.values()) == 1
     large = image(4096, 1024)
     graph = dict(gq.scan(large).__dask_graph__())
     plan = gq.explain(large, metric="scan")
     assert isinstance(plan, Plan)
-    assert sum(isinstance(node, Reading) for node in graph.values()) == plan.tasks > 1
+    assert sum(isinstance(node, ReadingTask) for node in graph.values()) == plan.tasks > 1

@@ -11,13 +11,7 @@ import pytest
 import tifffile
 
 from gigaqc import list_images, open_image
-from gigaqc.errors import (
-    ImageError,
-    ImageTypeError,
-    ParameterError,
-    ReadError,
-    SourceNotFoundError,
-)
+from gigaqc.errors import ImageError, ImageTypeError, ParameterError, ReadError, SourceNotFoundError
 from gigaqc.testing import forbid_compute
 
 PLANES = np.random.default_rng(6).integers(0, 255, (3, 40, 50)).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from gigaqc.stores.prefetch import Prefetch
+from gigaqc.stores.remote import Prefetch
 
 Place = tuple[int, int]
 

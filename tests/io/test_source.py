@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from gigaqc import list_images, open_image, open_labels
+from gigaqc.base.formatting import in_one_unit, unit_name
 from gigaqc.errors import (
     ChannelError,
     ImageError,
@@ -21,10 +22,9 @@ from gigaqc.errors import (
     ReadError,
     SourceNotFoundError,
 )
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.readers.raw import grouped
 from gigaqc.stores.chunks import slabs
-from gigaqc.units import in_one_unit, unit_name
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from settings import configure
 from zarr.storage import FsspecStore, ObjectStore
 
 import gigaqc as gq
-from gigaqc import config
+from gigaqc.base import machine
 from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError
 from gigaqc.stores import object_store
 from gigaqc.stores.location import in_one_line, without_secrets
@@ -323,7 +323,7 @@ def test_what_does_not_pass_is_told(
         match=rf"^{url} .*channel '1': chunk \(c=1, y=2, x=3\).*{url}/0/c/1/2/3: .*; .*{cure}",
     ):
         gq.assess(image, progress=False)
-    most = (config.decode_attempts if fault == "short" else config.read_attempts)()
+    most = (machine.decode_attempts if fault == "short" else machine.read_attempts)()
     assert max(chunk_gets(server, "ome.zarr").values()) == most
     lazy = da.from_zarr(image.data.dask[image.data.name, 0, 0, 0].args[0].value.array._array)
     with pytest.raises(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from device_array import DeviceArray
 
-from gigaqc.kernels.dispatch import of_place, twin
+from gigaqc.base.backend import of_place, twin
 
 
 def _there(block: object, by: int) -> str:

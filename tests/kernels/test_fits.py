@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_planes import Mover, on_devices
 
-from gigaqc.backend import to_host
-from gigaqc.kernels import detrend, fits
+from gigaqc.base.backend import to_host
+from gigaqc.kernels import detrend
+from gigaqc.kernels import frames as on_device
 from gigaqc.kernels.detrend import place
 
 PIXELS = 30
@@ -37,7 +38,7 @@ def test_frames_fitted_at_once(move: Mover, degree: int, frames: int) -> None:
     reference = values[0].copy()
     steps = detrend.frame_steps(0, frames, degree)
     detrend.add_frames(values, reference, steps, fit, squares)
-    found, rest = fits.fitted(move(values - reference), degree)
+    found, rest = on_device.fitted(move(values - reference), degree)
     norms = np.sqrt(detrend.gram_norms(frames, degree))[:, None]
     same(to_host(found) * norms, fit * norms)
     same(rest, squares)
@@ -51,7 +52,7 @@ def test_frames_one_by_one(move: Mover, degree: int) -> None:
     reference = values[0].copy()
     steps = detrend.frame_steps(0, 9, degree)
     detrend.add_frames(values, reference, steps, *expected)
-    fits.add_frames(move(values), move(reference), steps, *found)
+    on_device.add_frames(move(values), move(reference), steps, *found)
     for one, other in zip(found, expected, strict=True):
         same(one, other)
 
@@ -78,10 +79,10 @@ def test_frames_with_gaps_and_series(move: Mover, degree: int, dtype: str) -> No
     rng = np.random.default_rng(0)
     values[rng.random(values.shape) < 0.3] = np.nan
     values[2, 3], values[:, 7], values[:12, 8] = np.inf, np.nan, np.nan
-    assert fits.all_finite(move(values[:, :0])) and not fits.all_finite(move(values))
-    assert fits.all_finite(move(np.arange(3)))
+    assert on_device.all_finite(move(values[:, :0])) and not on_device.all_finite(move(values))
+    assert on_device.all_finite(move(np.arange(3)))
     states = []
-    for kernels, mover in ((detrend, np.asarray), (fits, move)):
+    for kernels, mover in ((detrend, np.asarray), (on_device, move)):
         first = with_gaps(kernels, mover, values[:12], degree, 0)
         second = with_gaps(kernels, mover, values[12:], degree, 12)
         kernels.add_fits(*second[1:4], *first[1:])
@@ -94,5 +95,5 @@ def test_frames_with_gaps_and_series(move: Mover, degree: int, dtype: str) -> No
 def test_an_exact_polynomial_leaves_rounding() -> None:
     t = np.arange(300.0)[:, None]
     values = 1e4 + 30 * t + 0.7 * t**2 + np.zeros(PIXELS)
-    _, rest = fits.fitted(values - values[0], 2)
+    _, rest = on_device.fitted(values - values[0], 2)
     assert (np.sqrt(rest / 300) < 4 * np.finfo("f8").eps * values.max()).all()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import repeatable
 
-from gigaqc.grid import touched
+from gigaqc.base.geometry import touched
 from gigaqc.kernels import fused
 
 ALL = 63

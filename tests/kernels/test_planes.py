@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import repeatable
 
-from gigaqc.backend import to_host
-from gigaqc.grid import touched
+from gigaqc.base.backend import to_host
+from gigaqc.base.geometry import touched
 from gigaqc.kernels import accumulate, fused, planes
 from gigaqc.kernels.accumulate import DOUBLE, SINGLE, KeyLayout
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from strategies import repeatable
 from test_planes import Mover, on_devices
 
-from gigaqc.backend import to_host
-from gigaqc.kernels import stacks, transform
-from gigaqc.transforms import histogram, intensity, neighbours
+from gigaqc.base.backend import to_host
+from gigaqc.kernels import transform, vectors
+from gigaqc.transforms import intensity, neighbours
 
 TYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 
@@ -59,7 +59,7 @@ def agree(found: Any, expected: np.ndarray) -> None:
 def test_blur(move: Mover, dtype: str, data: st.DataObject, sigma: float | None) -> None:
     block, halo = data.draw(with_halo(dtype))
     with np.errstate(all="ignore"):
-        found = stacks.gaussian_blur(move(block[0]), sigma, halo)
+        found = vectors.gaussian_blur(move(block[0]), sigma, halo)
         expected = [transform.gaussian_blur(plane, sigma, halo) for plane in block[0]]
     agree(found, np.stack(expected))
 
@@ -71,7 +71,7 @@ def test_blur(move: Mover, dtype: str, data: st.DataObject, sigma: float | None)
 def test_without_hot(move: Mover, dtype: str, data: st.DataObject, threshold: float) -> None:
     block, halo = data.draw(with_halo(dtype))
     with np.errstate(all="ignore"):
-        found = stacks.without_hot(move(block), halo, threshold)
+        found = vectors.without_hot(move(block), halo, threshold)
         expected = neighbours._without_hot(block, halo, slice(None), threshold)
     agree(found, expected)
 
@@ -88,11 +88,11 @@ def test_by_pixel(move: Mover, dtype: str, data: st.DataObject) -> None:
     with np.errstate(all="ignore"):
         for clip in (False, True):
             expected = intensity._scaled(block, halo, every, limits, clip)
-            agree(stacks.scaled(move(block), limits, clip), expected)
+            agree(vectors.scaled(move(block), limits, clip), expected)
         for window in windows:
             expected = intensity._windowed(block, halo, every, window)
-            agree(stacks.windowed(move(block), *window), expected)
-        found = to_host(stacks.arcsinh(move(block), 5.0))
+            agree(vectors.windowed(move(block), *window), expected)
+        found = to_host(vectors.arcsinh(move(block), 5.0))
         expected = intensity._arcsinh(block, halo, every, 5.0)
     np.testing.assert_allclose(found, expected, rtol=1e-6 if found.itemsize == 4 else 1e-12)
 
@@ -115,6 +115,6 @@ def test_equalized(move: Mover, dtype: str, data: st.DataObject) -> None:
             (np.array([1.0, 1.0, 2.0]), np.array([np.nan] * 3)),
         ][: len(block)]
     with np.errstate(all="ignore"):
-        found = stacks.equalized(move(block), curves)
-        expected = histogram._equalized(block, (0, 0, 0, 0), slice(None), curves)
+        found = vectors.equalized(move(block), curves)
+        expected = intensity._equalized(block, (0, 0, 0, 0), slice(None), curves)
     agree(found, expected)

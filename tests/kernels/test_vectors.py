@@ -10,11 +10,11 @@ from strategies import repeatable
 from test_planes import Mover, on_devices
 from test_stacks import blocks
 
-from gigaqc.backend import to_host
-from gigaqc.kernels import classify, vectors
-from gigaqc.kernels.preprocess import divide_by_sum
-from gigaqc.preprocess import steps
-from gigaqc.preprocess.windows import Counter
+from gigaqc.base.backend import to_host
+from gigaqc.kernels import vectors
+from gigaqc.kernels.pixels import divide_by_sum, most_probable, nearest
+from gigaqc.transforms import steps
+from gigaqc.transforms.windows import Counter
 
 
 @on_devices
@@ -96,10 +96,10 @@ def test_labels_to_the_bit(move: Mover, components: int) -> None:
     offsets = rng.integers(0, 2, components) * 1.0
     given = [move(channel.copy()) for channel in pixels]
     expected = np.empty(3000, "i8")
-    classify.nearest(pixels, centres, expected)
+    nearest(pixels, centres, expected)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(to_host(vectors.nearest(given, centres)), expected)
-        classify.most_probable(pixels, centres, factors, offsets, expected)
+        most_probable(pixels, centres, factors, offsets, expected)
         found = vectors.most_probable(given, centres, factors, offsets)
     np.testing.assert_array_equal(to_host(found), expected)
 

@@ -24,7 +24,7 @@ import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ImageError, MaskError, ParameterError
 from gigaqc.graph import fold as graphs
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.noise import temporal
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 

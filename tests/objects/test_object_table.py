@@ -21,10 +21,10 @@ from skimage.measure import label as label_pieces
 from strategies import examples, repeatable
 
 import gigaqc as gq
-from gigaqc import objectsums
 from gigaqc.errors import ImageError, ParameterError, StatisticsError, WriteError
-from gigaqc.objects import parquet, state
-from gigaqc.objects.blocks import BlockRuns, Place
+from gigaqc.scanning import objects, table
+from gigaqc.scanning.objects import BlockRuns, Place
+from gigaqc.statistics import object_sums
 from gigaqc.testing import CountingStore, count_reads, forbid_compute, reset_reads
 
 LABEL_DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", ">u4", ">i2")
@@ -34,7 +34,7 @@ IMAGE_DTYPES = ("?", "u1", "i1", "u2", "i2", ">u2", "u4", "i4", "f2", "f4", "f8"
 @pytest.fixture(autouse=True)
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, "group-values", 0)  # groups of about 64 x 64
-    monkeypatch.setattr(state, "_PARTS", 3)
+    monkeypatch.setattr(objects, "_PARTS", 3)
 
 
 def drawn_labels(seed: int, shape: tuple[int, ...], dtype: str, style: str) -> np.ndarray:
@@ -253,7 +253,7 @@ def test_moments_of_an_object_as_wide_as_a_very_large_image() -> None:
             place = Place(0, 0, 77 + start, 0)
             block = np.ones((1, 1, 10_000, 1), "u1")
             rows.append(BlockRuns.of(block, place, 1).rows((), 0, place))
-    found = objectsums.merged(rows)
+    found = object_sums.merged(rows)
     x = np.concatenate([np.arange(side), np.zeros(side - 10_000, "i8")]).astype(object)
     n = len(x)
     exact = (int((x * x).sum()) * n - int(x.sum()) ** 2) / n**2
@@ -342,8 +342,8 @@ class TestParquet:
 
     @pytest.fixture(autouse=True)
     def small_ranges(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(state, "SPILLED_ROWS", 50)
-        monkeypatch.setattr(parquet, "RANGE_ROWS", 60)
+        monkeypatch.setattr(objects, "SPILLED_ROWS", 50)
+        monkeypatch.setattr(table, "RANGE_ROWS", 60)
 
     @pytest.mark.parametrize(
         "dtype", ["u4", *(pytest.param(d, marks=pytest.mark.long) for d in ("u8", "i8"))]

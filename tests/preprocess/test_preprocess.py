@@ -22,9 +22,9 @@ from zarr.storage import MemoryStore
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import ChannelError, ChannelWarning, ParameterError, StatisticsError
-from gigaqc.kernels.sampling import drawn_positions
-from gigaqc.preprocess import windows
-from gigaqc.preprocess.windows import Counted, Counter, Window, predicted_window
+from gigaqc.kernels.places import drawn_positions
+from gigaqc.transforms import windows
+from gigaqc.transforms.windows import Counted, Counter, Window, predicted_window
 
 
 def percentile(values: np.ndarray, q: float) -> float:
@@ -254,7 +254,7 @@ def test_writing_reads_no_more(tmp_path: Path) -> None:
 
 
 def test_wide_images_are_walked_in_strips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("gigaqc.grid.STRIP_PIXELS", 1)
+    monkeypatch.setattr("gigaqc.base.geometry.STRIP_PIXELS", 1)
     rng = np.random.default_rng(5)
     pixels = rng.poisson(rng.uniform(5, 200, (2, 30, 500))).astype("u2")
     store = testing.CountingStore(MemoryStore())
@@ -273,7 +273,7 @@ def test_wide_images_are_walked_in_strips(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_strips_share_a_source_that_they_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gigaqc.grid.STRIP_PIXELS", 1)
+    monkeypatch.setattr("gigaqc.base.geometry.STRIP_PIXELS", 1)
     pixels = field(1, side=200)
     store = testing.CountingStore(MemoryStore())
     array = zarr.create_array(store, data=pixels, chunks=(1, 20, 200))

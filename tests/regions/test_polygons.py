@@ -14,8 +14,8 @@ from strategies import repeatable
 
 import gigaqc as gq
 from gigaqc.errors import ImageError, MaskError
-from gigaqc.image import as_image, as_mask
-from gigaqc.kernels.polygons import fill_polygons
+from gigaqc.image.labelled import as_image, as_mask
+from gigaqc.kernels.places import fill_polygons
 from gigaqc.testing import forbid_compute
 
 shapely = pytest.importorskip("shapely")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gigaqc.formulas.status import Status
-from gigaqc.image import writable_name
-from gigaqc.rules import Flag, flag_table
+from gigaqc.formulas.record import Status
+from gigaqc.formulas.rules import Flag, flag_table
+from gigaqc.image.labelled import writable_name
 
 _MARKERS = (
     "DNA1 CD3 CD4 CD8a CD20 CD45 CD45RO CD68 CD163 FoxP3 Ki67 PanCK Vimentin aSMA Collagen-I "

@@ -15,9 +15,9 @@ import pytest
 
 from gigaqc import report
 from gigaqc.formulas.catalogue import metric_of
-from gigaqc.formulas.status import Status, status_of
+from gigaqc.formulas.record import Status, status_of
+from gigaqc.formulas.rules import Flag, flag_table
 from gigaqc.report.words import format_bytes, format_value, name_of
-from gigaqc.rules import Flag, flag_table
 
 VARIANTS = ("many", "three", "one", "nan", "hostile")
 COHORTS = ("cohort", "single", "unread", "hostile_cohort")

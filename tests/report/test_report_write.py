@@ -11,7 +11,7 @@ import pytest
 
 from gigaqc import report
 from gigaqc.errors import WriteError
-from gigaqc.report import write
+from gigaqc.report import templating
 
 
 def test_writes_and_replaces(variants: dict[str, Any], tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_a_full_disk_leaves_the_old_page_and_nothing_else(
         stream.write(content[:3])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(write, "_write", full)
+    monkeypatch.setattr(templating, "_write", full)
     with pytest.raises(WriteError, match=r"disk is full.*free some space") as caught:
-        write.write_text(path, "new page")
+        templating.write_text(path, "new page")
     assert str(path) in str(caught.value)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["page.html"]
@@ -47,9 +47,9 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def stop(stream: Any, content: bytes) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "_write", stop)
+    monkeypatch.setattr(templating, "_write", stop)
     with pytest.raises(KeyboardInterrupt):
-        write.write_text(tmp_path / "page.html", "new page")
+        templating.write_text(tmp_path / "page.html", "new page")
     assert os.listdir(tmp_path) == []
 
 
@@ -59,7 +59,7 @@ def test_a_refused_rename_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(WriteError, match="permission denied: choose a folder"):
-        write.write_text(tmp_path / "page.html", "new page")
+        templating.write_text(tmp_path / "page.html", "new page")
     assert os.listdir(tmp_path) == []
 
 
@@ -75,5 +75,5 @@ def test_a_path_that_cannot_be(tmp_path: Path, name: str, cure: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(WriteError, match=cure):
-        write.write_text(tmp_path / name, "page")
+        templating.write_text(tmp_path / name, "page")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

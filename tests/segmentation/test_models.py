@@ -14,7 +14,7 @@ from skimage.measure import label as components
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import MissingDependencyError, ParameterError, SegmentationError
-from gigaqc.segmentation import models
+from gigaqc.segmentation import methods
 
 pytestmark = pytest.mark.same_process  # stand-ins for packages
 
@@ -79,7 +79,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         parent.models = module  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, package, parent)
         monkeypatch.setitem(sys.modules, f"{package}.models", module)
-    monkeypatch.setattr(models, "_LOADED", {})
+    monkeypatch.setattr(methods, "_LOADED", {})
     return made
 
 

@@ -22,7 +22,7 @@ from skimage.segmentation import clear_border
 import gigaqc as gq
 from gigaqc import testing
 from gigaqc.errors import GigaqcError, ParameterError, SegmentationError, SegmentationWarning
-from gigaqc.kernels.stitching import number_labels, same_objects
+from gigaqc.kernels.places import number_labels, same_objects
 from gigaqc.testing.stores import CountingStore, count_reads, reset_reads
 
 TILE, OVERLAP = 64, 24

@@ -13,8 +13,7 @@ import gigaqc as gq
 from gigaqc.cli.assess import assess, demo, info, metrics
 from gigaqc.cli.noise import gain, isnr, tsnr
 from gigaqc.cli.options import Exit, as_command
-from gigaqc.cli.prepare import cluster, preprocess
-from gigaqc.cli.segment import segment
+from gigaqc.cli.prepare import cluster, preprocess, segment
 
 __all__ = ["Exit", "app", "main"]
 

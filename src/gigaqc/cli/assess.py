@@ -145,8 +145,8 @@ def metrics(
     ] = False,
 ) -> None:
     """Every number that gigaqc tells: formula, unit, which way is good, and its limits."""
+    from gigaqc.formulas.catalogue import json_schema
     from gigaqc.formulas.catalogue import metrics as known
-    from gigaqc.formulas.schema import json_schema
 
     if schema:
         typer.echo(json.dumps(json_schema(), indent=1))
@@ -181,7 +181,7 @@ def _run(
     """Judge the samples, say how each ended, and give the worst end."""
     from gigaqc.cohort.batch import run_batch
     from gigaqc.cohort.plan import Options
-    from gigaqc.progress import watched
+    from gigaqc.verdict.progress import watched
 
     worst = Exit.DONE
 

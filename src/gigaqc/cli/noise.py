@@ -15,7 +15,7 @@ import typer
 import gigaqc as gq
 from gigaqc.cli.options import Machine, Out, Reading, Writing
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.samples import make_writable, safe_name
+from gigaqc.verdict.samples import make_writable, safe_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ Series = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MapSettings:
     """How an image is opened, and where and how its maps are made."""
 
     reading: Reading
@@ -102,7 +102,7 @@ def isnr(
         CorrectionOption,
         typer.Option(help="rician for magnitude images (MRI), none where noise is Gaussian."),
     ] = CorrectionOption.RICIAN,
-    settings: Settings,
+    settings: MapSettings,
 ) -> None:
     """Signal to noise of an image (iSNR): one number a channel, and a map.
 
@@ -150,7 +150,7 @@ def tsnr(
         str | None,
         typer.Option(metavar="FILE", help="Image that is above 0 where to measure."),
     ] = None,
-    settings: Settings,
+    settings: MapSettings,
 ) -> None:
     """Temporal signal to noise (tSNR) of each pixel of a series, such as fMRI.
 
@@ -201,7 +201,7 @@ def gain(
             "frames are stored one by one and do not fit in memory.",
         ),
     ] = None,
-    settings: Settings,
+    settings: MapSettings,
 ) -> None:
     """Gain of a camera (electrons a grey level) from frames of a scene that does not move.
 
@@ -243,14 +243,14 @@ class Task:
     name: str
     what: str
     suffix: str
-    settings: Settings
+    settings: MapSettings
 
     @classmethod
     def of(
         cls,
         sources: Sequence[str],
         out: Path,
-        settings: Settings,
+        settings: MapSettings,
         what: str,
         maps: Sequence[str],
         more: Sequence[str] = (),
@@ -314,7 +314,7 @@ class Task:
         self, maps: Mapping[str, xr.DataArray], tables: Mapping[str, pd.DataFrame], figure: Figure
     ) -> list[Path]:
         """Write everything, or nothing; gives the paths."""
-        from gigaqc.image import as_image
+        from gigaqc.image.labelled import as_image
         from gigaqc.stores.staging import checked_target, staged
         from gigaqc.writers.write import write_together
 

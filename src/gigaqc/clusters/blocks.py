@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, namespace_of
-from gigaqc.grid import Halo
-from gigaqc.kernels import classify, vectors
-from gigaqc.kernels.dispatch import of_place, twin
-from gigaqc.kernels.sampling import drawn_positions, gathered
-from gigaqc.observe import Channels, Place
+from gigaqc.base.backend import beside, namespace_of, of_place, twin
+from gigaqc.base.geometry import Halo
+from gigaqc.kernels import vectors
+from gigaqc.kernels.pixels import most_probable, nearest
+from gigaqc.kernels.places import drawn_positions, gathered
+from gigaqc.statistics.blocks import Channels, Place
 
 _SLAB = 1 << 14  # pixels whose float64 copies stay in the cache
 
@@ -98,9 +98,9 @@ class Rule:
             counts = _counts(pixels, self.positive)
             pixels[:, ~counts] = 0
             if self.factors is None:
-                classify.nearest(pixels, self.centres, found)
+                nearest(pixels, self.centres, found)
             else:
-                classify.most_probable(pixels, self.centres, self.factors, self.offsets, found)
+                most_probable(pixels, self.centres, self.factors, self.offsets, found)
             out[start : start + n] = np.where(counts, self.labels[found[:n]], 0)
         return out
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.formatting import names
+from gigaqc.base.geometry import rechunked
 from gigaqc.clusters.blocks import Rule, labelled
-from gigaqc.devices import only_inside
 from gigaqc.errors import ChannelError, ParameterError, ReadError, WriteError
 from gigaqc.graph.map import ChannelTasks, Map
-from gigaqc.image import as_image, as_mask, channel_names, chosen_channels
-from gigaqc.rechunking import rechunked
-from gigaqc.representation import names
+from gigaqc.image.devices import only_inside
+from gigaqc.image.labelled import as_image, as_mask, channel_names, chosen_channels
 from gigaqc.typing import ImageLike, MaskLike
 
 _GRID = 10  # nodes of a self-organising map a side
@@ -270,7 +270,7 @@ def _organised(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def nearest_of(sample: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Position of the centre that is nearest to each pixel (n, C)."""
-    from gigaqc.kernels.classify import nearest
+    from gigaqc.kernels.pixels import nearest
 
     found = np.empty(len(sample), "i8")
     nearest(np.ascontiguousarray(sample.T), centres, found)

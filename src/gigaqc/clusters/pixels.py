@@ -11,19 +11,18 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from gigaqc.base.formatting import names, table_html
 from gigaqc.clusters.blocks import ClusterSums, Rule, observe_sample, observe_sums, sorted_values
-from gigaqc.clusters.model import (
-    MOST_MAPPED,
-    PixelModel,
-    check_method,
-    means_of,
-    mixture_of,
-    train,
-)
+from gigaqc.clusters.model import MOST_MAPPED, PixelModel, check_method, means_of, mixture_of, train
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.graph.reduce import Reduce
-from gigaqc.image import as_image, as_mask, channel_names, check_same_channels, chosen_channels
-from gigaqc.representation import names, table_html
+from gigaqc.image.labelled import (
+    as_image,
+    as_mask,
+    channel_names,
+    check_same_channels,
+    chosen_channels,
+)
 from gigaqc.typing import ChannelLike, ImageLike, MaskLike
 
 if TYPE_CHECKING:

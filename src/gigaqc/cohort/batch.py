@@ -14,18 +14,19 @@ from typing import Any
 
 import pandas as pd
 
-from gigaqc.assessment import Assessment
 from gigaqc.cohort import kept
-from gigaqc.cohort.flight import Flight, Order
-from gigaqc.cohort.judging import ExpectedPairs, Opened, judge, judge_again
-from gigaqc.cohort.kept import Completeness, Wanted
+from gigaqc.cohort.kept import Completeness, Flight, Order, Wanted
 from gigaqc.cohort.plan import Entry, Options, plan
 from gigaqc.cohort.result import Cohort
 from gigaqc.cohort.rows import (
     ChannelRows,
+    ExpectedPairs,
+    Opened,
     channel_rows,
     channel_table,
     failed_row,
+    judge,
+    judge_again,
     summary_row,
     summary_table,
 )
@@ -37,13 +38,14 @@ from gigaqc.errors import (
     StatisticsError,
     WriteError,
 )
-from gigaqc.image import parse_dims
-from gigaqc.progress import samples_shown, watched
-from gigaqc.rules import Rules
-from gigaqc.samples import make_writable
-from gigaqc.scanning import check_tile
+from gigaqc.formulas.rules import Rules
+from gigaqc.image.labelled import parse_dims
+from gigaqc.scanning.scan import check_tile
+from gigaqc.statistics.unreadable import OnError, check_on_error
 from gigaqc.typing import ChannelLike, ImageLike, LabelsLike, MaskLike, PathLike
-from gigaqc.unreadable import OnError, check_on_error
+from gigaqc.verdict.assessment import Assessment
+from gigaqc.verdict.progress import samples_shown, watched
+from gigaqc.verdict.samples import make_writable
 
 logger = logging.getLogger("gigaqc")
 

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from gigaqc.base.formatting import listed
 from gigaqc.cohort.sheet import SheetRow, placed, read_sheet, rows_of
 from gigaqc.errors import GigaqcError, ImageTypeError, ParameterError
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.readers.open import meant_images, open_image, open_labels
-from gigaqc.representation import listed
-from gigaqc.samples import SampleSource, file_names, titles
+from gigaqc.statistics.unreadable import OnError
 from gigaqc.stores.identity import Identity, identity_of, is_pattern, is_zarr
 from gigaqc.stores.location import locate, natural_key, without_secrets
-from gigaqc.unreadable import OnError
+from gigaqc.verdict.samples import SampleSource, file_names, titles
 
 _OPENING = 8  # headers that are read at once
 _IMAGES = (".nii", ".nii.gz", ".mcd", ".svs")  # what a folder may hold besides TIFFs and stores

@@ -1,4 +1,4 @@
-"""`Cohort`: the tables of many samples, and what follows from them."""
+"""A cohort: its tables, its status, its page."""
 
 from __future__ import annotations
 
@@ -12,22 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gigaqc._version import __version__
-from gigaqc.assessment import Assessment, plain
-from gigaqc.cohort.compare import compared, drift_table, outlier_table
-from gigaqc.cohort.rows import typed
-from gigaqc.errors import (
-    ParameterError,
-    ReadError,
-    SourceNotFoundError,
-    StatisticsError,
-)
-from gigaqc.report.write import write_bytes, write_text
-from gigaqc.representation import listed
-from gigaqc.rules import Rules
+from gigaqc.base import __version__
+from gigaqc.base.formatting import listed
+from gigaqc.cohort.rows import compared, drift_table, outlier_table, typed
+from gigaqc.errors import ParameterError, ReadError, SourceNotFoundError, StatisticsError
+from gigaqc.formulas.rules import Rules
+from gigaqc.report.templating import write_bytes, write_text
+from gigaqc.verdict.assessment import Assessment, plain
 
 if TYPE_CHECKING:
-    from gigaqc.statistics import Statistics
+    from gigaqc.statistics.statistics import Statistics
+
 
 FORMAT = "gigaqc-cohort-1"
 OUTLIER = 3.5
@@ -166,7 +161,7 @@ class Cohort:
         StatisticsError
             When there are none, or their channels or dtypes differ.
         """
-        from gigaqc.statistics import Statistics
+        from gigaqc.statistics.statistics import Statistics
 
         rows = self.summary[self.summary["error"].isna()]
         if batch is not None:

@@ -1,28 +1,39 @@
-"""Rows of a cohort's tables, from what the JSON file of a sample holds."""
+"""The rows of a cohort: numbers of each sample, compared and judged."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from sys import intern
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from gigaqc.cohort.plan import Entry
+from gigaqc.cohort.plan import Entry, Options
 from gigaqc.formulas.cohort import (
     TEXT_COLUMNS,
+    RobustZ,
     artifacts,
     boolean_columns,
+    compared_of_channels,
+    compared_of_samples,
+    drift_of,
     integer_columns,
     medians,
     of_sample,
+    robust_z,
+    robust_z_within,
     summary_columns,
 )
-from gigaqc.image import writable_name
+from gigaqc.formulas.rules import Rules
+from gigaqc.image.labelled import channel_index, channel_names, writable_name
+from gigaqc.scanning.tissue import TissueMask, tissue_pass
+from gigaqc.verdict import progress as progress_bar
+from gigaqc.verdict.assessment import Assessment, assess, judged, kept_at
 
 _LONGEST = 1000  # characters of an error
 
@@ -149,3 +160,161 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
         else:
             columns[str(name)] = values.astype("f8")
     return pd.DataFrame(columns)
+
+
+ExpectedPairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The lazy images of a sample."""
+
+    image: xr.DataArray
+    labels: Any
+
+    @classmethod
+    def of(cls, entry: Entry, options: Options) -> Opened:
+        """Opened; no pixel is read."""
+        return cls(entry.open(options), None if entry.labels is None else entry.labels.open())
+
+
+def judge(
+    entry: Entry,
+    opened: Opened,
+    options: Options,
+    rules: Rules,
+    pairs: ExpectedPairs,
+    *,
+    show: bool,
+) -> Assessment:
+    """Read a sample and judge it."""
+    image = opened.image
+    return assess(
+        image,
+        labels=opened.labels,
+        tissue=entry.tissue,
+        rules=rules,
+        tile=options.tile,
+        expected_pairs=known(pairs, channel_names(image)),
+        full_scale=options.full_scale,
+        on_error=options.on_error,
+        name=entry.name,
+        progress=show,
+    )
+
+
+def judge_again(
+    entry: Entry, options: Options, rules: Rules, pairs: ExpectedPairs, *, show: bool
+) -> tuple[Assessment, bool]:
+    """Judge what was kept of a sample; whether tissue had to be found anew.
+
+    Rules that find tissue in another way need it anew: the tissue channel is read once, with the
+    thresholds from the statistics. Otherwise no pixel is read.
+    """
+    kept = kept_at(entry.files.path(".zarr"))
+    parameters = kept.provenance["parameters"]
+    parameters["expected_pairs"] = [list(p) for p in known(pairs, kept.statistics.channels)]
+    tissue, anew = kept.tissue, False
+    if parameters["tissue_method"] not in (None, rules.tissue_method):
+        tissue, anew = _tissue(entry, options, rules, kept, show=show), True
+        parameters["tissue_method"] = rules.tissue_method
+    return judged(kept.statistics, tissue, rules, entry.name, kept.provenance), anew
+
+
+def _tissue(entry: Entry, options: Options, rules: Rules, kept: Any, *, show: bool) -> TissueMask:
+    image, channels = entry.open(options), kept.statistics.channels
+    at = channel_index(channels, kept.provenance["parameters"]["tissue"], "tissue")
+    found = tissue_pass(
+        image,
+        at,
+        kept.statistics,
+        channel_in_statistics=at,
+        method=rules.tissue_method,
+        guard=options.on_error == "mask",
+    )
+    n_bytes = image.isel(c=at).nbytes
+    (mask,) = progress_bar.compute("reading the tissue channel", n_bytes, found, show=show)
+    return mask
+
+
+def known(pairs: Iterable[tuple[str, str]], channels: list[str]) -> ExpectedPairs:
+    """Pairs of channels that a sample has: panels of a cohort may differ."""
+    return [pair for pair in pairs if set(pair) <= set(channels)]
+
+
+OUTLIER_COLUMNS = (
+    "sample", "channel", "metric", "value", "median", "z", "batch", "batch_median", "batch_z",
+)  # fmt: skip
+DRIFT_COLUMNS = ("channel", "metric", "n", "slope", "slope_low", "slope_high", "rho", "p")
+
+
+def compared(summary: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
+    """Every value that is compared, in long form: numbers of samples, then of their channels.
+
+    Columns: ``sample channel metric value order batch``; `channel` is None for a sample's own.
+    """
+    done = summary[summary["error"].isna()]
+    about = done[["sample", "order", "batch"]].set_index("sample")
+    of_samples = _long(done, filter(done.columns.__contains__, compared_of_samples()))
+    of_channels = _long(channels, filter(channels.columns.__contains__, compared_of_channels()))
+    table = pd.concat([of_samples, of_channels], ignore_index=True)
+    for name in about:
+        table[name] = about[name].reindex(table["sample"]).to_numpy()
+    return table
+
+
+def _long(table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """A row a value, metric by metric; a table without channels has None there."""
+    keys, n = list(metrics), len(table)
+    named = table["channel"] if "channel" in table else pd.Series([None] * n, dtype=object)
+    values = [table[key].to_numpy("f8", na_value=np.nan) for key in keys]
+    return pd.DataFrame(
+        {
+            "sample": np.tile(table["sample"].to_numpy(object), len(keys)),
+            "channel": np.tile(named.to_numpy(object), len(keys)),
+            "metric": np.repeat(np.array(keys, object), n),
+            "value": np.concatenate(values) if keys else np.empty(0),
+        }
+    )
+
+
+def outlier_table(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Values with ``|z|`` from the threshold on, over all or within their batch, by that size."""
+    found = []
+    batches = bool(table["batch"].notna().any())
+    for _, group in _groups(table):
+        values = group["value"].to_numpy()
+        over_all, within = robust_z(values), RobustZ.empty(len(values))
+        if batches:
+            own = [None if b is None or b != b else b for b in group["batch"]]
+            within = robust_z_within(values, own)
+        size = np.fmax(np.abs(over_all.z), np.abs(within.z))
+        far = size >= threshold  # False for NaN
+        if far.any():
+            part = group.assign(
+                median=over_all.median, z=over_all.z, batch_median=within.median,
+                batch_z=within.z, size=size,
+            )  # fmt: skip
+            found.append(part[far])
+    if not found:
+        return pd.DataFrame(columns=list(OUTLIER_COLUMNS))
+    ranked = pd.concat(found).sort_values("size", ascending=False, kind="stable")
+    return ranked[list(OUTLIER_COLUMNS)].reset_index(drop=True)
+
+
+def drift_table(table: pd.DataFrame, *, channels: bool) -> pd.DataFrame:
+    """Slope and rank correlation of each metric over acquisition order, the surest first."""
+    if not channels:
+        table = table[table["channel"].isna()]
+    rows = []
+    for (metric, channel), group in _groups(table):
+        drift = drift_of(group["value"], group["order"])
+        rows.append({"channel": channel, "metric": metric, **asdict(drift)})
+    found = pd.DataFrame(rows, columns=list(DRIFT_COLUMNS))
+    return found.sort_values("p", kind="stable", na_position="last").reset_index(drop=True)
+
+
+def _groups(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str | None], pd.DataFrame]]:
+    """Values of one metric of one channel, or of the samples themselves."""
+    for (metric, channel), group in table.groupby(["metric", "channel"], dropna=False, sort=False):
+        yield (str(metric), channel if isinstance(channel, str) else None), group

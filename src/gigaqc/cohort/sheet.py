@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from gigaqc.base.formatting import listed
 from gigaqc.errors import ParameterError, SourceNotFoundError
-from gigaqc.representation import listed
 
 COLUMNS = (
     "sample", "path", "labels", "tissue", "batch", "element", "order", "acquired",

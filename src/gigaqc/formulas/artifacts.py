@@ -7,9 +7,9 @@ import math
 import numpy as np
 from scipy.ndimage import median_filter
 
-from gigaqc.distribution import Distribution
 from gigaqc.kernels.fused import RESPONSE_ZERO, response_values
-from gigaqc.states import Artifacts, Counts, Profile
+from gigaqc.statistics.distribution import Distribution
+from gigaqc.statistics.states import Artifacts, Counts, Profile
 
 MAD_TO_SIGMA = 1.4826
 HOT_SIGMAS = 8.0

@@ -1,9 +1,4 @@
-"""The catalogue: every metric that gigaqc knows, in the order in which tables show them.
-
-A record stands beside its formula, in a module of this folder, and is listed here by its module.
-One can be added at run time too (`add_metric`): it is then in tables, pages, rules, cohorts and
-JSON as all others are.
-"""
+"""All metrics that are known, and the schema of what is made of them."""
 
 from __future__ import annotations
 
@@ -14,27 +9,16 @@ from typing import Any
 import pandas as pd
 
 from gigaqc.errors import ParameterError
-from gigaqc.formulas import (
-    defects,
-    focus,
-    moments,
-    pairs,
-    range,
-    sample,
-    segmentation,
-    series,
-    signal,
-    tissue,
-)
+from gigaqc.formulas import defects, focus, noise, range, segmentation, signal, tissue
 from gigaqc.formulas.record import Bounds, Metric, Scope
-from gigaqc.statistics import Part
+from gigaqc.statistics.statistics import Part
 
 _OURS = (
-    *moments.COUNTS, *signal.METRICS, *range.METRICS, *defects.METRICS, *focus.METRICS,
-    *moments.METRICS, *range.STAINED,
-    *moments.TILES, *signal.TILES, *defects.TILES, *focus.TILES,
+    *focus.COUNTS, *signal.METRICS, *range.METRICS, *defects.METRICS, *focus.METRICS,
+    *focus.MOMENTS, *range.STAINED,
+    *focus.MOMENT_TILES, *signal.TILES, *defects.TILES, *focus.TILES,
     *tissue.METRICS, *segmentation.METRICS, *segmentation.WITH_TISSUE, *segmentation.WITH_IMAGE,
-    *segmentation.WITH_RING, *segmentation.TILES, *sample.METRICS, *pairs.METRICS, *series.METRICS,
+    *segmentation.WITH_RING, *segmentation.TILES, *tissue.SAMPLE, *tissue.PAIRS, *noise.METRICS,
 )  # fmt: skip
 
 RULE_SETS = ("robust", "recipe")
@@ -168,7 +152,7 @@ def _faults(metric: Any) -> Iterator[str]:
     if metric.kind not in ("number", "fraction", "count", "flag"):
         yield f"kind {metric.kind!r} of {key!r}; pass number, fraction, count or flag"
     if not isinstance(metric.needs, Part):
-        yield f"needs {metric.needs!r} of {key!r}; pass a gigaqc.statistics.Part"
+        yield f"needs {metric.needs!r} of {key!r}; pass a gigaqc.statistics.statistics.Part"
     if metric.floor is not None and scope is not Scope.CHANNEL:
         yield f"floor of {key!r} is for metrics of a channel; leave it out"
     sets = metric.limits if isinstance(metric.limits, Mapping) else {"": None}
@@ -275,3 +259,74 @@ def limits_in_words(metric: Metric, rules: str) -> str:
     if len(given) == 2:
         return ", ".join(text for text, _ in given)
     return " ".join(f"{text} {word}" for text, word in given)
+
+
+SCHEMA = {"name": "gigaqc-assessment", "version": 1}
+"""What the JSON says that it is. The version grows when a field changes its meaning or goes."""
+
+_NUMBER = {"type": ["number", "string", "null"]}  # NaN is null, infinities are text
+_TYPES: dict[str, dict[str, Any]] = {
+    "count": {"type": ["integer", "number", "string", "null"]},
+    "flag": {"type": ["boolean", "null"]},
+    "text": {"type": ["string", "null"]},
+}
+_STATUS = {"enum": ["PASS", "WARN", "FAIL"]}
+_TEXT = {"type": "string"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what `Assessment.to_json` writes.
+
+    Metrics that are added to the catalogue are in it. Further fields are allowed: a reader takes
+    those that it knows.
+    """
+    channel = {m.key: _described(m) for m in chosen(scope=Scope.CHANNEL, assessed=True)}
+    summary = {m.key: _described(m) for m in chosen(scope=Scope.SAMPLE, assessed=True)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{SCHEMA['name']} {SCHEMA['version']}",
+        "type": "object",
+        "required": [
+            "schema", "name", "status", "passed", "summary", "channels", "flags", "correlation",
+            "provenance",
+        ],
+        "properties": {
+            "schema": {"const": SCHEMA},
+            "name": _TEXT,
+            "status": _STATUS,
+            "passed": {"type": "boolean"},
+            "summary": {"type": "object", "properties": {**summary, "status": _STATUS}},
+            "channels": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "required": [*channel, "status"],
+                    "properties": {**channel, "status": _STATUS},
+                },
+            },
+            "flags": {"type": "array", "items": _flag()},
+            "correlation": {"type": "array", "items": {"type": "array", "items": _NUMBER}},
+            "provenance": {"type": "object"},
+        },
+    }  # fmt: skip
+
+
+def _described(metric: Metric) -> dict[str, Any]:
+    limits = {name: limits_in_words(metric, name) for name in RULE_SETS if name in metric.limits}
+    about = {"title": metric.label, "description": metric.what, "unit": metric.unit}
+    said = {k: v for k, v in {**about, "limits": limits}.items() if v}
+    return {**_TYPES.get(metric.kind, _NUMBER), **said}
+
+
+def _flag() -> dict[str, Any]:
+    texts = dict.fromkeys(("name", "metric", "note", "reason"), _TEXT)
+    numbers = dict.fromkeys(("value", "error", "limit"), _NUMBER)
+    fields = {
+        "scope": {"enum": ["channel", "sample", "pair"]},
+        **texts,
+        **numbers,
+        "side": {"enum": ["above", "below"]},
+        "status": _STATUS,
+        "certain": {"type": ["boolean", "null"]},
+    }
+    return {"type": "object", "required": [*fields], "properties": fields}

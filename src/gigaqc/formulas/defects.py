@@ -12,8 +12,8 @@ import numpy as np
 from gigaqc.formulas import artifacts
 from gigaqc.formulas.record import Limit, Metric, Pick, Scope, above
 from gigaqc.formulas.views import Channel, Tiles
-from gigaqc.states import Profile
-from gigaqc.statistics import Part
+from gigaqc.statistics.states import Profile
+from gigaqc.statistics.statistics import Part
 
 
 def clipping_of(channel: Channel) -> dict[str, float]:

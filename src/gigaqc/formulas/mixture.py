@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln, digamma, gammaln
 
-from gigaqc.distribution import Distribution
+from gigaqc.statistics.distribution import Distribution
 
 MOST_CELLS = 4096  # a fit looks at no more
 _COARSE_CELLS = 256  # starts are first run on these

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gigaqc.formulas.intensity import ratio
-from gigaqc.objectsums import Layout, Rows
+from gigaqc.formulas.signal import ratio
+from gigaqc.statistics.object_sums import Layout, Rows
 
 MAD_SIGMAS = 1.4826
 """Standard deviations of a normal distribution to a median absolute deviation."""

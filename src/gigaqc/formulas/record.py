@@ -1,14 +1,9 @@
-"""`Metric`: all that is known of one number, in one place; and the limits that it may have.
-
-A metric is one record beside its formula, in a module of this folder. Tables of channels and tiles,
-variables of the public functions, rules, what noise alone explains, labels and explanations of the
-pages, columns of a cohort, JSON, `gq.metrics()` and the tables of the documentation follow from it.
-"""
+"""A metric is one record, and a judgement of it has a status."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,8 +11,63 @@ from typing import Any, Literal
 import numpy as np
 
 from gigaqc.errors import GigaqcError, ParameterError
-from gigaqc.formulas.status import Status
-from gigaqc.statistics import Part
+from gigaqc.statistics.statistics import Part
+
+
+class Status(StrEnum):
+    """A verdict, with what a reader is told besides the colour.
+
+    Numbers are judged PASS, WARN or FAIL. NONE is of what no limit judges, ERROR of a sample that
+    could not be measured; pages know these two, tables of flags do not.
+    """
+
+    NONE = "NONE"
+    PASS = "PASS"
+    WARN = "WARN"
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+
+    @property
+    def severity(self) -> int:
+        """Larger is worse; what was not judged counts as less than a pass."""
+        return list(Status).index(self)
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody should look: WARN or FAIL."""
+        return self in (Status.WARN, Status.FAIL)
+
+    @property
+    def sign(self) -> str:
+        """A character that tells the verdicts apart without colour."""
+        signs = {"PASS": "\u2713", "WARN": "!", "FAIL": "\u2715", "NONE": "?", "ERROR": "\u2298"}
+        return signs[self.value]
+
+    @property
+    def word(self) -> str:
+        """The verdict as it is written on a page."""
+        return {
+            "PASS": "Pass", "WARN": "Warning", "FAIL": "Fail", "NONE": "Not judged",
+            "ERROR": "Not measured",
+        }[self.value]  # fmt: skip
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of several verdicts; PASS of none."""
+    return max(statuses, key=lambda s: s.severity, default=Status.PASS)
+
+
+def status_of(value: object) -> Status:
+    """The status that a cell of a table holds; anything else is `Status.NONE`.
+
+    Parameters
+    ----------
+    value
+        ``"PASS"``, ``"WARN"`` or ``"FAIL"``, or whatever stands there.
+    """
+    text = str(value).upper()
+    return Status(text) if text in Status.__members__ else Status.NONE
+
 
 NOTHING = Part(0)
 
@@ -38,7 +88,7 @@ class Scope(StrEnum):
     PIXEL = "pixel"
 
 
-class Source(StrEnum):
+class Basis(StrEnum):
     """What a number is made from."""
 
     STATISTICS = "statistics"
@@ -195,7 +245,7 @@ class Metric:
     kind: Kind = "number"
     dtype: str = "f8"
     scope: Scope = Scope.CHANNEL
-    source: Source = Source.STATISTICS
+    source: Basis = Basis.STATISTICS
     exact: str = "to the bit"
     origin: str = "gigaqc"
     meaning: str = ""
@@ -214,7 +264,7 @@ class Metric:
     @property
     def reads(self) -> str:
         """How often chunks are read for it, of integers to 16 bits and of other types."""
-        if self.source is not Source.STATISTICS:
+        if self.source is not Basis.STATISTICS:
             return _READS[self.source]
         return "1 (2)" if self.needs & (Part.MOMENTS | Part.RESPONSE) else "1"
 
@@ -226,7 +276,7 @@ class Metric:
         return Limit(self.key, self.scope, bounds.side, bounds.warn, bounds.fail, bounds.when_nan)
 
     def __post_init__(self) -> None:
-        for name, kind in (("scope", Scope), ("source", Source)):
+        for name, kind in (("scope", Scope), ("source", Basis)):
             given = getattr(self, name)
             if given not in set(kind):
                 raise ParameterError(
@@ -282,10 +332,10 @@ class Metric:
 
 
 _READS = {
-    Source.TISSUE: "2 (3)",
-    Source.LABELS: "1",
-    Source.CHANNELS: "0",
-    Source.SERIES: "",
+    Basis.TISSUE: "2 (3)",
+    Basis.LABELS: "1",
+    Basis.CHANNELS: "0",
+    Basis.SERIES: "",
 }
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from gigaqc.base.geometry import count_tiles
 from gigaqc.formulas import objects
-from gigaqc.formulas.intensity import ratio
-from gigaqc.formulas.record import Metric, Scope, Source, above, below
+from gigaqc.formulas.record import Basis, Metric, Scope, above, below
+from gigaqc.formulas.signal import ratio
 from gigaqc.formulas.views import Labelled, Sample
-from gigaqc.grid import count_tiles
-from gigaqc.objectsums import Layout, Rows
+from gigaqc.statistics.object_sums import Layout, Rows
 
 
 def sizes_of(labelled: Labelled) -> dict[str, float]:
@@ -133,11 +133,9 @@ class OfLabels:
 
 
 _of_labels = partial(
-    Metric, function="segmentation_quality", scope=Scope.SAMPLE, source=Source.LABELS
+    Metric, function="segmentation_quality", scope=Scope.SAMPLE, source=Basis.LABELS
 )
-_of_channels = partial(
-    Metric, function="segmentation_quality", source=Source.LABELS, assessed=False
-)
+_of_channels = partial(Metric, function="segmentation_quality", source=Basis.LABELS, assessed=False)
 _RECIPE = "IMC recipe"
 
 METRICS = (
@@ -435,7 +433,7 @@ TILES = (
         kind="count",
         dtype="i8",
         scope=Scope.TILE,
-        source=Source.LABELS,
+        source=Basis.LABELS,
         assessed=False,
     ),
 )

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
-from gigaqc.distribution import Distribution, layout_of
-from gigaqc.objectsums import Layout, Rows
-from gigaqc.statistics import State, Statistics
+from gigaqc.statistics.distribution import Distribution, layout_of
+from gigaqc.statistics.object_sums import Layout, Rows
+from gigaqc.statistics.statistics import State, Statistics
 
 Answer = TypeVar("Answer")
 

@@ -21,7 +21,7 @@ from dask.layers import ArraySliceDep
 from dask.typing import Key
 
 from gigaqc.graph.tasks import when_done
-from gigaqc.polygons import Outlines
+from gigaqc.image.polygons import Outlines
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,16 +19,16 @@ import numpy as np
 import xarray as xr
 from dask.typing import Key
 
-from gigaqc import config
-from gigaqc.backend import empty_beside, local
+from gigaqc.base import machine
+from gigaqc.base.backend import empty_beside, local
+from gigaqc.base.geometry import Run, group_chunks, group_places
+from gigaqc.base.machine import check_room, in_words
+from gigaqc.base.naming import named
 from gigaqc.graph.frames import FramesReads, PlaceStates, TimeStates, chunk_range
 from gigaqc.graph.scratch import Scratch
 from gigaqc.graph.slabs import SlabPlan, gather_frames
-from gigaqc.graph.source import Opened, OwnReads
+from gigaqc.graph.source import ChunksInTask, OwnReads
 from gigaqc.graph.tasks import Tasks
-from gigaqc.grid import Run, group_chunks, group_places
-from gigaqc.machine import check_room, in_words
-from gigaqc.naming import named
 
 logger = logging.getLogger("gigaqc")
 
@@ -55,7 +55,7 @@ def plan_in_time(image: xr.DataArray) -> TimePlan:
     """Places of about `config.group_values` values, with all their frames or with some."""
     chunks = {str(d): c for d, c in image.chunksizes.items()}
     times = chunks.pop("t")
-    values = config.group_values()
+    values = machine.group_values()
     runs = group_places(chunks, values // sum(times))
     pixels = math.prod(max(run.size for run in each) for each in runs.values())
     frames = max(values // pixels, FRAMES)
@@ -167,7 +167,9 @@ def _read(adding: _Adding, shape: tuple[int, ...], reads: OwnReads, *outside: An
     return PlaceStates(tuple(states), tuple(shapes), shape)
 
 
-def _batches(opened: Opened, keys: Sequence[Key], lengths: Sequence[int]) -> Iterator[np.ndarray]:
+def _batches(
+    opened: ChunksInTask, keys: Sequence[Key], lengths: Sequence[int]
+) -> Iterator[np.ndarray]:
     """Consecutive frames; those of short chunks put together, each read when it is its turn.
 
     In one buffer, which the next batch overwrites: fetching new memory takes longer than copying.

@@ -18,11 +18,11 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 
-from gigaqc.backend import to_host
+from gigaqc.base.backend import to_host
+from gigaqc.base.geometry import Run
+from gigaqc.base.naming import named
 from gigaqc.graph.source import OwnReads, Source
 from gigaqc.graph.tasks import Promise, Tasks, persisted
-from gigaqc.grid import Run
-from gigaqc.naming import named
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.typing import Key
 
-from gigaqc.backend import to_host
+from gigaqc.base.backend import to_host
 from gigaqc.errors import ReadError
+from gigaqc.statistics.unreadable import Unreadable
 from gigaqc.stores.chunks import BadChunk, Filling, FillSide
-from gigaqc.unreadable import Unreadable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import local, to_host
+from gigaqc.base.backend import local, to_host
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from dask._task_spec import TaskRef
 from dask.delayed import Delayed
 from dask.typing import Key
 
+from gigaqc.base.geometry import Halo, strip_width
+from gigaqc.base.machine import check_room, in_words
+from gigaqc.base.naming import named
 from gigaqc.graph.halo import Block, Reach, channels_of, edges_of, mapped, reaches, right_edge
 from gigaqc.graph.schedule import hold_back
 from gigaqc.graph.source import Source, count_users, own_tasks
 from gigaqc.graph.tasks import Tasks, nothing, persisted, promises_in
-from gigaqc.grid import Halo, strip_width
-from gigaqc.machine import check_room, in_words
-from gigaqc.naming import named
 
 
 class ChannelTasks(Enum):

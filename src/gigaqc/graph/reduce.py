@@ -18,16 +18,16 @@ import xarray as xr
 from dask._task_spec import TaskRef
 from dask.delayed import Delayed
 
-from gigaqc import config
-from gigaqc.backend import beside, local
+from gigaqc.base import machine
+from gigaqc.base.backend import beside, local
+from gigaqc.base.geometry import Run, group_chunks
+from gigaqc.base.machine import check_room, in_words, reuse_memory
+from gigaqc.base.naming import named
 from gigaqc.graph.guard import Checked, CheckedFinish, CheckedSeam, Watch
-from gigaqc.graph.source import Opened, OwnReads, Source
-from gigaqc.graph.tasks import Reading, Tasks, persisted, promises_in
-from gigaqc.grid import Run, group_chunks
-from gigaqc.image import DIMS
-from gigaqc.machine import check_room, in_words, reuse_memory
-from gigaqc.naming import named
-from gigaqc.observe import SMALLEST_SIDE, Place
+from gigaqc.graph.source import ChunksInTask, OwnReads, Source
+from gigaqc.graph.tasks import ReadingTask, Tasks, persisted, promises_in
+from gigaqc.image.labelled import DIMS
+from gigaqc.statistics.blocks import SMALLEST_SIDE, Place
 
 PLACES = ("t", "z", "y", "x")
 """Axes of the blocks of a channel."""
@@ -65,7 +65,7 @@ class Reduce:
     smallest: int = SMALLEST_SIDE
     guard: bool = False
     on_device: bool = False
-    group_values: int = field(default_factory=config.group_values)
+    group_values: int = field(default_factory=machine.group_values)
     """Sums are rounded by groups: those of other groups have another name."""
 
     @cached_property
@@ -104,12 +104,12 @@ class Reduce:
                 both.append(part)
         arguments = tasks.refer(self.arguments, self.name)
         dims = tuple(tuple(map(str, a.dims)) for a in (image, mask) if a is not None)
-        work = _Work(self.observe, dims, self.guard, self.on_device and not self.guard)
+        work = _GroupWork(self.observe, dims, self.guard, self.on_device and not self.guard)
         refs = []
         for group, reads in zip(self.groups, source.reads(wanted), strict=True):
             key = (f"{self.name}-observe", *group.index)
             given = (work, group.place, reads, len(arguments), *arguments, *reads.refs)
-            refs.append(tasks.add(key, _observe, *given, kind=Reading))
+            refs.append(tasks.add(key, _observe, *given, kind=ReadingTask))
         tasks.add_needed(source.tasks)
         return refs, source
 
@@ -166,7 +166,7 @@ def plan_groups(
     unless said); planes of small images are joined too. A block with neighbours is never narrower
     than `smallest`, for the seams' sake.
     """
-    values = config.group_values() if values is None else values
+    values = machine.group_values() if values is None else values
     sizes = {d: image.sizes.get(d, 1) for d in DIMS}
     chunks = {d: image.chunksizes[d] if d in image.dims else (1,) for d in DIMS}
     target = max(values // sizes["c"], 1 << 12)
@@ -222,7 +222,7 @@ def nested_keys(image: xr.DataArray, table: np.ndarray, groups: Iterable[Group])
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _GroupWork:
     """What is done with a group; a class, so that dask does not look inside."""
 
     observe: Callable
@@ -231,7 +231,7 @@ class _Work:
     on_device: bool
 
 
-def _observe(work: _Work, place: Place, reads: OwnReads, n: int, *values: Any) -> Any:
+def _observe(work: _GroupWork, place: Place, reads: OwnReads, n: int, *values: Any) -> Any:
     """What a task does: put its chunks together and observe them.
 
     Of `values` the first `n` are arguments, the others what was read elsewhere.
@@ -239,7 +239,7 @@ def _observe(work: _Work, place: Place, reads: OwnReads, n: int, *values: Any) -
     reuse_memory()
     arguments, opened = values[:n], reads.opened(values[n:])
     watch = Watch()
-    blocks = _Blocks(opened, local if work.on_device else watch.array)
+    blocks = _GroupBlocks(opened, local if work.on_device else watch.array)
     pixels, *mask = (
         blocks.channels(nested, dims) for nested, dims in zip(opened.wanted, work.dims, strict=True)
     )
@@ -257,10 +257,10 @@ def _observe(work: _Work, place: Place, reads: OwnReads, n: int, *values: Any) -
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class _GroupBlocks:
     """Puts chunks together to the blocks of channels."""
 
-    opened: Opened
+    opened: ChunksInTask
     array: Callable
 
     def channels(self, nested: Any, dims: tuple[str, ...]) -> Iterator[np.ndarray]:

@@ -20,11 +20,11 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
 from dask.typing import Key
 
+from gigaqc.base.geometry import strip_width
+from gigaqc.base.machine import compute, on_cluster, threads
+from gigaqc.base.naming import named
 from gigaqc.graph.source import by_tasks
 from gigaqc.graph.tasks import Promise, is_large, nothing, when_done, with_arguments
-from gigaqc.grid import strip_width
-from gigaqc.machine import compute, on_cluster, threads
-from gigaqc.naming import named
 
 
 def settled(array: da.Array) -> da.Array:

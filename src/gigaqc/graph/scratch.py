@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc import config
+from gigaqc.base import machine
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.stores.direct import direct
 from gigaqc.stores.staging import remove
@@ -32,7 +32,7 @@ class Scratch:
 
     def __init__(self, temporary: str | os.PathLike[str] | None) -> None:
         self._failures: dict[Path, BaseException] = {}
-        given = config.temporary() if temporary is None else temporary
+        given = machine.temporary() if temporary is None else temporary
         self.parent = Path(tempfile.gettempdir() if given is None else given).absolute()
         self.root = self.parent / f"gigaqc-{uuid.uuid4().hex}"
         weakref.finalize(self, remove, self.root)

@@ -21,21 +21,21 @@ from dask._task_spec import TaskRef
 from dask.typing import Key
 from dask.utils import parse_bytes
 
-from gigaqc import config
-from gigaqc.backend import empty_beside, local, reshaped, to_host
-from gigaqc.errors import ParameterError
-from gigaqc.graph.frames import FramesReads, PlaceStates, chunk_range
-from gigaqc.graph.scratch import Bands, Scratch, read_rows
-from gigaqc.graph.source import OwnReads
-from gigaqc.graph.tasks import Tasks, nothing, when_done
-from gigaqc.grid import Run, group_chunks, group_places
-from gigaqc.machine import (
+from gigaqc.base import machine
+from gigaqc.base.backend import empty_beside, local, reshaped, to_host
+from gigaqc.base.geometry import Run, group_chunks, group_places
+from gigaqc.base.machine import (
     as_peak,
     check_room,
     in_words,
     memory_of_a_process,
     threads_of_a_process,
 )
+from gigaqc.errors import ParameterError
+from gigaqc.graph.frames import FramesReads, PlaceStates, chunk_range
+from gigaqc.graph.scratch import Bands, Scratch, read_rows
+from gigaqc.graph.source import OwnReads
+from gigaqc.graph.tasks import Tasks, nothing, when_done
 
 _COPIES = 3  # of its pixels that a task holds: the chunk, what is made of it, what is written
 _LARGEST_PART = 1 << 24  # values of a task that reads or writes a part of the frames
@@ -117,14 +117,14 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
 
     By default those of ``gigaqc.frames-memory``, else half of its own.
     """
-    memory = config.frames_memory() if memory is None else memory
+    memory = machine.frames_memory() if memory is None else memory
     workers = threads_of_a_process()
     limit = memory_of_a_process() // 2 if memory is None else max(memory, _SMALLEST_LIMIT)
     chunks = {str(d): c for d, c in image.chunksizes.items()}
     times, itemsize, frames = chunks.pop("t"), image.dtype.itemsize, image.sizes["t"]
     place = math.prod(map(max, chunks.values()))
     a_task = limit // workers // _COPIES // itemsize  # values
-    pixels = max(min(config.group_values(), a_task) // frames, 1)
+    pixels = max(min(machine.group_values(), a_task) // frames, 1)
     maps = _A_PIXEL_OF_MAPS * image.size // frames
     sides = {"t": max(times), **{d: max(c) for d, c in chunks.items()}}
     held = math.prod(sides.values()) * itemsize
@@ -140,7 +140,7 @@ def plan_slabs(image: xr.DataArray, memory: int | None = None) -> SlabPlan:
         return SlabPlan(Route.DIRECT, limit, runs, (), whole, 1, held, peak)
     row = place // max(chunks["y"])
     reads = math.ceil(frames * place * itemsize / (limit / 2))
-    route = Route.SLABS if reads <= config.slab_reads() else Route.STORE
+    route = Route.SLABS if reads <= machine.slab_reads() else Route.STORE
     # Large parts, so that a store has few files; in slabs enough of them for all threads.
     part = min(_LARGEST_PART, a_task)
     rows = max(part // frames // row, 1)
@@ -182,7 +182,7 @@ def gather_frames(
     tasks: Tasks,
 ) -> np.ndarray:
     """Tasks that give `function` all frames of the pixels of each block; references to them."""
-    work = _Work(function, arguments, image.sizes["t"])
+    work = _FrameWork(function, arguments, image.sizes["t"])
     refs: Any = np.empty(tuple(map(len, plan.chunks)), dtype=object)
     if plan.route is Route.DIRECT:
         _direct(image, work, name, plan, tasks, refs)
@@ -194,7 +194,7 @@ def gather_frames(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _FrameWork:
     """What is done with the frames of a block; a class, so that dask does not look inside."""
 
     function: Callable
@@ -238,7 +238,7 @@ def _together(chunks: Iterator[Any], count: int, frames: int, rows: slice | None
 
 
 def _direct(
-    image: xr.DataArray, work: _Work, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
+    image: xr.DataArray, work: _FrameWork, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
 ) -> None:
     """Each block reads its chunks."""
     pieces = {
@@ -255,7 +255,9 @@ def _direct(
     reads.complete(tasks)
 
 
-def _of_chunks(work: _Work, shape: tuple[int, ...], reads: OwnReads, *outside: Any) -> PlaceStates:
+def _of_chunks(
+    work: _FrameWork, shape: tuple[int, ...], reads: OwnReads, *outside: Any
+) -> PlaceStates:
     return work.states(_blocks(reads, outside, work.frames), shape)
 
 
@@ -288,7 +290,7 @@ def _places(plan: SlabPlan) -> list[_SlabPlace]:
 
 
 def _in_slabs(
-    image: xr.DataArray, work: _Work, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
+    image: xr.DataArray, work: _FrameWork, name: str, plan: SlabPlan, tasks: Tasks, refs: Any
 ) -> None:
     """Slab after slab: its rows of every chunk, then the blocks that they hold."""
     places = _places(plan)
@@ -318,14 +320,14 @@ def _rows(rows: slice, frames: int, waited: int, *given: Any) -> Any:
     return _blocks(reads, outside, frames, rows)[0]
 
 
-def _of_rows(work: _Work, band: slice, *parts: Any) -> PlaceStates:
+def _of_rows(work: _FrameWork, band: slice, *parts: Any) -> PlaceStates:
     block = _together(iter(parts), len(parts), work.frames, band)
     return work.states([block], (1,) * (block.ndim - 1))
 
 
 def _by_store(
     image: xr.DataArray,
-    work: _Work,
+    work: _FrameWork,
     name: str,
     plan: SlabPlan,
     scratch: Scratch,
@@ -394,7 +396,11 @@ def _all(*written: Bands) -> tuple[Bands, ...]:
 
 
 def _of_bands(
-    work: _Work, rows: slice, times: Sequence[Run], scratch: Scratch, written: tuple[Bands, ...]
+    work: _FrameWork,
+    rows: slice,
+    times: Sequence[Run],
+    scratch: Scratch,
+    written: tuple[Bands, ...],
 ) -> PlaceStates:
     with scratch.cleaned([bands.folder for bands in written]):
         frames = read_rows(written, rows, [time.size for time in times])

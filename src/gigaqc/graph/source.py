@@ -179,12 +179,12 @@ class OwnReads:
         """To what other tasks make, for `opened`."""
         return [TaskRef(key) for key in self.outside]
 
-    def opened(self, outside: Iterable[Any]) -> Opened:
+    def opened(self, outside: Iterable[Any]) -> ChunksInTask:
         """From which the chunks are taken, given what other tasks made."""
-        return Opened(*self.unpacked(), dict(zip(self.outside, outside, strict=True)))
+        return ChunksInTask(*self.unpacked(), dict(zip(self.outside, outside, strict=True)))
 
 
-class Opened:
+class ChunksInTask:
     """Chunks within a task: made when they are asked for, dropped after their last use.
 
     So channels come one by one, and each is looked at while it is in the cache.

@@ -1,7 +1,7 @@
 """Tasks of a graph, as it is put together: their classes, and what they refer to.
 
 What a scheduler must know of a task is its class: a `Promise` is computed before all that waits for
-it, a `Reading` reads chunks.
+it, a `ReadingTask` reads chunks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
-from gigaqc.backend import empty_beside
-from gigaqc.naming import named
+from gigaqc.base.backend import empty_beside
+from gigaqc.base.naming import named
 
 LARGE = 1 << 16  # bytes of a value that is not copied into each task that a cluster is sent
 
@@ -40,7 +40,7 @@ class Promise(Task):
         return True
 
 
-class Reading(Task):
+class ReadingTask(Task):
     """A task that reads chunks by itself."""
 
     __slots__ = ()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, namespace_of, to_host
+from gigaqc.base.backend import beside, namespace_of, to_host
 from gigaqc.kernels.by_label import (
     HIGH_X,
     HIGH_Y,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import bits_of, namespace_of, to_host
+from gigaqc.base.backend import bits_of, namespace_of, to_host
 from gigaqc.kernels.accumulate import KeyLayout
 from gigaqc.kernels.fused import (
     COLUMNS,

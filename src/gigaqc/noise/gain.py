@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.backend import of_place
 from gigaqc.errors import ParameterError
 from gigaqc.formulas.photon_transfer import (
     MAD_TO_STD,
@@ -24,12 +25,10 @@ from gigaqc.graph.frames import PlaneStates, TimeStates
 from gigaqc.graph.scratch import Scratch, check_temporary
 from gigaqc.graph.slabs import parsed_memory, plan_slabs
 from gigaqc.graph.tasks import join
+from gigaqc.image.arguments import as_series, like_series, number
 from gigaqc.kernels import frames as on_device
 from gigaqc.kernels import temporal
-from gigaqc.kernels.dispatch import of_place
-from gigaqc.noise.given import as_series, like
-from gigaqc.quality.labelled import promised
-from gigaqc.transforms.common import number
+from gigaqc.scanning.results import promised
 from gigaqc.typing import ImageLike, PathLike
 
 
@@ -142,7 +141,7 @@ def gain_map(
     }
     numbers = _numbers(states, labelled.sizes["t"], request)
     dataset = xr.Dataset(maps | numbers, attrs={"estimator": estimator, "nbins": nbins})
-    return like(dataset, series, dims)
+    return like_series(dataset, series, dims)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from gigaqc.distribution import CodeHistogram, Distribution, KeyHistogram, Refined, layout_of
+from gigaqc.base.geometry import Halo
 from gigaqc.errors import ParameterError
-from gigaqc.formulas.isnr import (
+from gigaqc.formulas.noise import (
     RICIAN,
     Classes,
     Separation,
@@ -23,14 +23,19 @@ from gigaqc.formulas.isnr import (
 )
 from gigaqc.graph.map import Map, result_dtype
 from gigaqc.graph.tasks import join
-from gigaqc.grid import Halo
-from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.pixels import Sides, sides_pass
-from gigaqc.quality.apart import Apart, By
-from gigaqc.quality.labelled import pixels_of, promised
-from gigaqc.scanning import LazyStatistics, StatisticsLike
-from gigaqc.statistics import Part, Statistics
-from gigaqc.transforms.common import like, statistics_of
+from gigaqc.image.arguments import like
+from gigaqc.image.labelled import as_image, as_mask, channel_names
+from gigaqc.scanning.pixels import Sides, sides_pass
+from gigaqc.scanning.results import Apart, By, pixels_of, promised
+from gigaqc.scanning.scan import LazyStatistics, StatisticsLike, statistics_of
+from gigaqc.statistics.distribution import (
+    CodeHistogram,
+    Distribution,
+    KeyHistogram,
+    Refined,
+    layout_of,
+)
+from gigaqc.statistics.statistics import Part, Statistics
 from gigaqc.typing import ImageLike, MaskLike
 
 Correction = Literal["rician"] | None

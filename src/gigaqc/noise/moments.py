@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gigaqc.backend import beside, empty_beside
-from gigaqc.kernels import detrend, fits
+from gigaqc.base.backend import beside, empty_beside, of_place
+from gigaqc.kernels import detrend, frames
 from gigaqc.kernels.detrend import Floats
-from gigaqc.kernels.dispatch import of_place
 
 _PART = 1 << 14
 _FITTED = 1 << 23  # values on a device that are fitted at once, as float64
@@ -49,11 +48,11 @@ class DetrendedMoments:
 
     @property
     def _kernels(self) -> Any:
-        return of_place(self.fit, detrend, fits)
+        return of_place(self.fit, detrend, frames)
 
     def add(self, block: Any) -> None:
         """Take the following frames, (frames, pixels)."""
-        block = of_place(block, detrend, fits).compiled_type(block)
+        block = of_place(block, detrend, frames).compiled_type(block)
         if not self.frames:
             arrays = (self.reference, self.fit, self.squares)
             self.reference, self.fit, self.squares = (beside(a, block) for a in arrays)
@@ -85,7 +84,7 @@ class DetrendedMoments:
         few = max(_FITTED // block.shape[1], _FEWEST_FITTED)
         for first in range(0, len(block), few):
             rows = block[first : first + few].astype("f8") - self.reference
-            self._add_series(*fits.fitted(rows, self.degree), len(rows))
+            self._add_series(*frames.fitted(rows, self.degree), len(rows))
 
     def _add_series(self, fit: Any, squares: Any, frames: int, moved: Any = None) -> None:
         """Take the fit of the following frames, about a reference that is less by `moved`."""

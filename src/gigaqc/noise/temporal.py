@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.devices import only_inside
 from gigaqc.errors import ParameterError
-from gigaqc.formulas import temporal
+from gigaqc.formulas import noise
 from gigaqc.graph.fold import Fold, plan_in_time
 from gigaqc.graph.frames import TimeStates
-from gigaqc.image import as_image, as_mask, channel_names
-from gigaqc.noise.given import as_series, has_channels, like
+from gigaqc.image.arguments import as_series, has_channels, like_series
+from gigaqc.image.devices import only_inside
+from gigaqc.image.labelled import as_image, as_mask, channel_names
 from gigaqc.noise.moments import DetrendedMoments
 from gigaqc.typing import ImageLike, MaskLike
 
@@ -108,7 +108,7 @@ def tsnr_map(
     values = _within(states.map(_tsnr, detrend, ddof, baseline, name="tsnr"), inside)
     if invalid == "zero":
         values = values.where(values <= _UKAT_LIMIT, 0.0)
-    return like(values, series, dims)
+    return like_series(values, series, dims)
 
 
 def temporal_statistics(
@@ -160,7 +160,7 @@ def temporal_statistics(
         "n_frames": _within(counts, inside, 0),
         "tsnr": _within(states.map(_tsnr, detrend, ddof, "mean", name="tsnr"), inside),
     }
-    return like(xr.Dataset(variables), series, dims)
+    return like_series(xr.Dataset(variables), series, dims)
 
 
 def tsnr_summary(
@@ -223,7 +223,7 @@ def tsnr_summary(
         options: dict[str, Any] = {"detrend": detrend, "ddof": ddof, "baseline": baseline}
         source: Any = tsnr_map(series, dims=dims, **options)
     else:
-        source = series if dims is None else like(given, series, dims)
+        source = series if dims is None else like_series(given, series, dims)
     lazy = as_image(source, argument="series")
     masks = dict(mask) if isinstance(mask, Mapping) else {"": mask}
     within = {
@@ -320,7 +320,7 @@ def _count(moments: DetrendedMoments) -> np.ndarray:
 def _std(moments: DetrendedMoments, detrend: int, ddof: int) -> np.ndarray:
     std = np.empty_like(moments.squares)
     for part, few in moments.parts():
-        std[part] = temporal.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
+        std[part] = noise.residual_std(few.squares, few.counts, few.scales, detrend, ddof)
     return std
 
 
@@ -328,5 +328,5 @@ def _tsnr(moments: DetrendedMoments, detrend: int, ddof: int, baseline: str) -> 
     std = _std(moments, detrend, ddof)
     for part, few in moments.parts():
         value = few.means if baseline == "mean" else few.before_first
-        std[part] = temporal.temporal_snr(value, std[part])
+        std[part] = noise.temporal_snr(value, std[part])
     return std

@@ -18,7 +18,7 @@ from gigaqc.plot.clusters import (
 )
 from gigaqc.plot.cohort import cohort_drift, cohort_strip
 from gigaqc.plot.maps import compare_maps, map
-from gigaqc.plot.noise import mixture
+from gigaqc.plot.noise import mixture, photon_transfer
 from gigaqc.plot.objects import (
     counts,
     nuclei,
@@ -39,7 +39,6 @@ from gigaqc.plot.results import (
     tile_map,
     tiles,
 )
-from gigaqc.plot.transfer import photon_transfer
 
 __all__ = [
     "DIVERGING",

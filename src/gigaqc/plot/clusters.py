@@ -10,10 +10,10 @@ import dask.base
 import numpy as np
 import xarray as xr
 
-from gigaqc.backend import to_host
-from gigaqc.devices import in_memory
+from gigaqc.base.backend import to_host
 from gigaqc.errors import ParameterError
-from gigaqc.image import channel_index
+from gigaqc.image.devices import in_memory
+from gigaqc.image.labelled import channel_index
 from gigaqc.plot.results import (
     CATEGORIES,
     DIVERGING,

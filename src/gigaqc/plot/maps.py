@@ -1,4 +1,4 @@
-"""Pictures of maps: one with its scale, or two side by side on the same one."""
+"""Maps of tiles and of pixels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.devices import in_memory
 from gigaqc.errors import ParameterError
-from gigaqc.image import as_image, channel_index, channel_names
+from gigaqc.image.devices import in_memory
+from gigaqc.image.labelled import as_image, channel_index, channel_names
 from gigaqc.plot.results import (
     SEQUENTIAL,
     colour_bar,
@@ -25,6 +25,13 @@ from gigaqc.typing import ImageLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 _MOST = 1024 * 1024  # values that are drawn, or that a distribution is made of
 _NEUTRAL = "0.78"  # of pixels without a value; viridis has no grey
@@ -322,3 +329,9 @@ def _distributions(
     ax.set_ylabel("density")
     ax.set_title("distribution")
     ax.legend(frameon=False, fontsize="small")
+
+
+"""Colour of the lines; seen on all of the scale of counts and on white."""
+
+
+"""Of lines, from the innermost on."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from gigaqc.devices import in_memory
 from gigaqc.errors import ImageError, ParameterError
-from gigaqc.image import as_image, channel_index, channel_names, opened
+from gigaqc.image.devices import in_memory
+from gigaqc.image.labelled import as_image, channel_index, channel_names, opened
 from gigaqc.plot.maps import chosen_plane
 from gigaqc.plot.results import (
     CATEGORIES,

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ChannelError, ParameterError
-from gigaqc.image import channel_index
+from gigaqc.image.labelled import channel_index
 from gigaqc.plot.density import checked_shares, draw_lines
 
 if TYPE_CHECKING:

@@ -3,13 +3,16 @@
 Each is lazy when given an image (or a lazy scan), and reads no pixel when given a `Statistics`.
 """
 
-from gigaqc.quality.artifacts import acquisition_artifacts
-from gigaqc.quality.channels import channel_correlation, colocalization, unexpected_correlations
-from gigaqc.quality.histograms import histogram, joint_histogram
+from gigaqc.quality.artifacts import acquisition_artifacts, focus, tissue_integrity
+from gigaqc.quality.channels import (
+    channel_correlation,
+    colocalization,
+    histogram,
+    joint_histogram,
+    unexpected_correlations,
+)
 from gigaqc.quality.intensity import dynamic_range, quantile, signal_to_noise, stained_area
 from gigaqc.quality.objects import object_table, segmentation_quality
-from gigaqc.quality.sharpness import focus
-from gigaqc.quality.tissue import tissue_integrity
 
 __all__ = [
     "acquisition_artifacts",

@@ -13,16 +13,24 @@ import pandas as pd
 import xarray as xr
 
 from gigaqc.errors import ParameterError
-from gigaqc.formulas import intensity
+from gigaqc.formulas import signal
 from gigaqc.formulas.catalogue import chosen, parts_of
 from gigaqc.formulas.views import Settings
 from gigaqc.graph.tasks import join
-from gigaqc.image import as_image, channel_names
-from gigaqc.objects import as_labels, check_fit, label_index, stained_pass
-from gigaqc.quality.apart import Apart, By
-from gigaqc.quality.labelled import Results, by_channel, labelled_results, pixels_of, scanned
-from gigaqc.scanning import LazyStatistics, StatisticsLike, scan
-from gigaqc.statistics import Part, Statistics
+from gigaqc.image.labelled import as_image, channel_names
+from gigaqc.scanning.labels import as_labels, check_fit, stained_pass
+from gigaqc.scanning.results import (
+    Apart,
+    By,
+    Results,
+    by_channel,
+    labelled_results,
+    pixels_of,
+    scanned,
+)
+from gigaqc.scanning.scan import LazyStatistics, StatisticsLike, scan
+from gigaqc.scanning.table import label_index
+from gigaqc.statistics.statistics import Part, Statistics
 from gigaqc.typing import ImageLike, LabelsLike, MaskLike
 
 
@@ -333,7 +341,7 @@ def _stained_by_label(image: xr.DataArray, labels: Any, fixed: np.ndarray | None
     pixel = float(size["y"]) * float(size["x"]) if {"y", "x"} <= set(size) else 1.0
     columns = {}
     for c, (name, limit) in enumerate(zip(names, limits, strict=True)):
-        columns.update(intensity.stained_columns(found.table[:, c], limit, pixel, name))
+        columns.update(signal.stained_columns(found.table[:, c], limit, pixel, name))
     table = pd.DataFrame(columns, index=label_index(found.labels, ids.dtype))
     table.attrs["threshold"] = dict(zip(names, map(float, limits), strict=True))
     return table

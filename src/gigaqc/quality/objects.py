@@ -11,30 +11,28 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from gigaqc.base.geometry import count_tiles
 from gigaqc.errors import ParameterError, StatisticsError
 from gigaqc.formulas import segmentation
 from gigaqc.formulas.record import Metric, Scope
 from gigaqc.formulas.segmentation import cells_by_tile
 from gigaqc.formulas.views import Labelled, Sample
 from gigaqc.graph.tasks import join
-from gigaqc.grid import count_tiles
-from gigaqc.image import as_mask
-from gigaqc.objects import (
-    Objects,
-    as_labels,
-    check_fit,
+from gigaqc.image.labelled import as_mask
+from gigaqc.scanning.labels import as_labels, check_fit, ring_labels
+from gigaqc.scanning.objects import Objects
+from gigaqc.scanning.results import Results, pixels_of, promised
+from gigaqc.scanning.scan import LazyStatistics, StatisticsLike, check_tile
+from gigaqc.scanning.table import (
     checked_parquet,
     object_read,
     read_table,
-    ring_labels,
     spilling,
     table_of,
     write_table,
 )
-from gigaqc.objectsums import Layout, ObjectSums, Rows
-from gigaqc.quality.labelled import Results, pixels_of, promised
-from gigaqc.scanning import LazyStatistics, StatisticsLike, check_tile
-from gigaqc.statistics import Statistics
+from gigaqc.statistics.object_sums import Layout, ObjectSums, Rows
+from gigaqc.statistics.statistics import Statistics
 from gigaqc.typing import ImageLike, LabelsLike, MaskLike, PathLike
 
 if TYPE_CHECKING:

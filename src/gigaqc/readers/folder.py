@@ -13,17 +13,10 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import ReadError, SourceNotFoundError
-from gigaqc.readers.raw import RawImage
-from gigaqc.readers.single import OneImage, refuse_levels
+from gigaqc.readers.raw import OneImage, RawImage, refuse_levels
 from gigaqc.readers.tiff import TiffReader
 from gigaqc.stores.identity import is_folder, is_pattern
-from gigaqc.stores.location import (
-    Location,
-    locate,
-    natural_key,
-    no_permission,
-    stem,
-)
+from gigaqc.stores.location import Location, locate, natural_key, no_permission, stem
 
 _SUFFIXES = (".tif", ".tiff")
 _NAME_COLUMNS = ("name", "channel_name", "target", "marker")

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from gigaqc.errors import MissingDependencyError, ReadError
-from gigaqc.readers.decoded import DECODED
-from gigaqc.readers.raw import RawImage
-from gigaqc.readers.single import OneImage, refuse_levels
+from gigaqc.readers.raw import DECODED, OneImage, RawImage, refuse_levels
 from gigaqc.stores.location import Location
 
 _COORDINATES = 3  # x, y, z stand before the channels of a pixel

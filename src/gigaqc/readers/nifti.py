@@ -12,13 +12,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from gigaqc.base.formatting import in_one_unit
 from gigaqc.errors import MissingDependencyError, ReadError
-from gigaqc.readers.decoded import DECODED
-from gigaqc.readers.raw import RawImage
-from gigaqc.readers.single import OneImage, refuse_levels
+from gigaqc.readers.raw import DECODED, OneImage, RawImage, refuse_levels
 from gigaqc.stores.chunks import slabs
 from gigaqc.stores.location import Location
-from gigaqc.units import in_one_unit
 
 _DIMS = ("c", "t", "z", "y", "x")  # in C order: the file's axes u, t, k, j, i
 _UNITS = {"mm": "mm", "meter": "m", "micron": "um"}

@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gigaqc.base.formatting import in_one_unit
 from gigaqc.errors import ParameterError, ReadError
 from gigaqc.readers.raw import RawImage, grouped_in_shards
 from gigaqc.stores.direct import direct
 from gigaqc.stores.location import Location, locate, natural_key, no_permission, stem
-from gigaqc.units import in_one_unit
 
 if TYPE_CHECKING:
     import zarr

@@ -1,18 +1,21 @@
-"""Which reader opens a source, and the three functions that do."""
+"""From a path, URL, pattern or store to an image: the one place that chooses a reader."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.formatting import listed
 from gigaqc.errors import ElementError, GigaqcError, ParameterError, ReadError
-from gigaqc.image import opens_paths
+from gigaqc.image.labelled import opens_paths
 from gigaqc.readers.raw import RawImage, to_image
-from gigaqc.representation import listed
 from gigaqc.stores.identity import is_folder, is_pattern, is_zarr
 from gigaqc.stores.location import Location, locate
 
@@ -274,29 +277,65 @@ def _folder_reader(location: Location) -> Reader:
 
 
 def _file_reader(location: Location) -> Reader:
-    head = location.head(512)
-    lower = location.path.lower()
-    if head[:4] in _TIFF_MARKS:
-        from gigaqc.readers.tiff import TiffReader
-
-        return TiffReader(location)
-    if lower.endswith((".nii", ".nii.gz")) or _is_nifti(head):
-        from gigaqc.readers.nifti import NiftiReader
-
-        return NiftiReader(location)
-    if lower.endswith(".mcd"):
-        from gigaqc.readers.imc import McdReader
-
-        return McdReader(location)
-    if head.startswith(b"Start_push\t"):
-        from gigaqc.readers.imc import TextReader
-
-        return TextReader(location)
+    head, name = location.head(512), location.path.lower()
+    for file_format in FORMATS:
+        if file_format.fits(head, name):
+            return file_format.reader(location)
     what = "is empty" if not head else "is not an image in a format that is known here"
     raise ReadError(f"source: {location.given!r} {what}; gigaqc reads {_FORMATS}.")
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format of single files: what tells it, and the class in a module here that reads it."""
+
+    fits: Callable[[bytes, str], bool]
+    """Of the first 512 bytes and the path, in lower case."""
+    module: str
+    name: str
+
+    def reader(self, location: Location) -> Reader:
+        """Of one file; the module is imported now, and what it needs with it."""
+        return getattr(importlib.import_module(f"{__package__}.{self.module}"), self.name)(location)
 
 
 def _is_nifti(head: bytes) -> bool:
     sizes = [int.from_bytes(head[:4], order) for order in ("little", "big")]
     marked = head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2")
     return marked and any(s in _NIFTI_SIZES for s in sizes)
+
+
+FORMATS = (
+    FileFormat(lambda head, _: head[:4] in _TIFF_MARKS, "tiff", "TiffReader"),
+    FileFormat(
+        lambda head, name: name.endswith((".nii", ".nii.gz")) or _is_nifti(head),
+        "nifti",
+        "NiftiReader",
+    ),
+    FileFormat(lambda _, name: name.endswith(".mcd"), "imc", "McdReader"),
+    FileFormat(lambda head, _: head.startswith(b"Start_push\t"), "imc", "TextReader"),
+)
+"""Formats of single files; the first that fits reads one."""
+
+
+def example_image() -> xr.DataArray:
+    """Human HT29 cells, to try things on: a real image that is installed with gigaqc (lazy).
+
+    Returns
+    -------
+    DataArray
+        Dims ``c y x``, 3 x 512 x 512, uint8; channels ``DNA``, ``pH3`` (phospho-histone H3, which
+        marks dividing cells) and ``Actin``.
+
+    Notes
+    -----
+    CC0, images by Jason Moffat; Moffat et al., Cell 124 (2006) 1283-1298, from CellProfiler's
+    examples. Some pixels of ``Actin`` are clipped at 255.
+
+    Examples
+    --------
+    >>> import gigaqc as gq
+    >>> gq.example_image().shape
+    (3, 512, 512)
+    """
+    return open_image(Path(__file__).parent.parent / "data" / "ht29.ome.tiff")

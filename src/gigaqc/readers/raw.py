@@ -1,18 +1,21 @@
-"""What a reader gives, and the labelled lazy image that is made from it."""
+"""Images as readers give them: lazily by blocks, or decoded in whole."""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
 from gigaqc.errors import ImageError, ParameterError
-from gigaqc.image import DIMS, check_channels, check_dtype, parse_dims
+from gigaqc.image.labelled import DIMS, check_channels, check_dtype, parse_dims
 from gigaqc.stores.chunks import LazyArray, SourceArray
+from gigaqc.stores.location import Location
 
 _TINY = 512 * 512  # below it a dask task costs more than decoding the chunk
 _SIDE = 1024  # what tiny chunks are grouped to
@@ -207,3 +210,64 @@ def chosen_chunks(
             raise ParameterError(f"chunks: {dim}={size}; pass at least 1, or -1 for all of it.")
         sizes.append(n if size == -1 else min(int(size), n))
     return tuple(sizes)
+
+
+class OneImage:
+    """The names in a source that holds one image."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def images(self) -> list[str]:
+        """Name the one image."""
+        return [self._name]
+
+    def labels(self) -> list[str] | None:
+        """Nothing here tells labels from images."""
+        return None
+
+    def default(self) -> str | None:
+        """Name the one image."""
+        return self._name
+
+
+def refuse_levels(level: int, what: str) -> None:
+    """Raise where another level is asked of what has none."""
+    if level:
+        raise ParameterError(f"level: {what} no levels; got {level}, pass 0.")
+
+
+_KEPT = 2
+
+
+class Whole(Protocol):
+    """An array whose file has to be decoded whole."""
+
+    location: Location
+    stamp: tuple[Any, ...]
+
+    def decode(self) -> np.ndarray:
+        """Read all of it."""
+
+
+class _Decoded:
+    """The arrays decoded last; threads that want the same one wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrays: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
+
+    def get(self, source: Whole) -> np.ndarray:
+        """Return the decoded array, decoding it where it is not kept."""
+        key = (source.location, source.stamp)
+        with self._lock:
+            if key not in self._arrays:
+                while len(self._arrays) >= _KEPT:
+                    self._arrays.popitem(last=False)
+                self._arrays[key] = source.decode()
+            self._arrays.move_to_end(key)
+            return self._arrays[key]
+
+
+DECODED = _Decoded()
+"""What this process keeps."""

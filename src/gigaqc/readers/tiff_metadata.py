@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from gigaqc.base.formatting import in_one_unit
 from gigaqc.errors import ReadError
-from gigaqc.units import in_one_unit
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries

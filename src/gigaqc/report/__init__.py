@@ -6,9 +6,8 @@ import os
 from typing import Any
 
 from gigaqc.report.cohort import render_cohort, write_cohort_html
-from gigaqc.report.notebook import notebook_html
 from gigaqc.report.page import render
-from gigaqc.report.write import write_text
+from gigaqc.report.templating import notebook_html, write_text
 
 __all__ = ["notebook_html", "render", "render_cohort", "write_cohort_html", "write_html"]
 

@@ -14,20 +14,11 @@ import pandas as pd
 
 from gigaqc import plot
 from gigaqc.formulas.catalogue import chosen, metric_of
-from gigaqc.formulas.record import Metric, Scope
-from gigaqc.formulas.status import Status, status_of
+from gigaqc.formulas.record import Metric, Scope, Status, status_of
 from gigaqc.report import pictures
-from gigaqc.report.templating import shell, template
+from gigaqc.report.templating import shell, template, write_text
 from gigaqc.report.view import Cell, Choice, Explanation, Link
-from gigaqc.report.words import (
-    as_number,
-    count_of,
-    format_value,
-    is_missing,
-    name_of,
-    text_of,
-)
-from gigaqc.report.write import write_text
+from gigaqc.report.words import as_number, count_of, format_value, is_missing, name_of, text_of
 
 _MOST_ROWS = 2000
 _MOST_CELLS = 26_000  # numbers in the table; more slow the browser down

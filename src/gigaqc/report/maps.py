@@ -11,8 +11,7 @@ import numpy as np
 
 from gigaqc import plot
 from gigaqc.formulas.catalogue import chosen
-from gigaqc.formulas.record import Metric, Scope
-from gigaqc.formulas.status import Status, worst
+from gigaqc.formulas.record import Metric, Scope, Status, worst
 from gigaqc.report import pictures
 from gigaqc.report.view import FlagRow
 from gigaqc.report.words import format_value

@@ -7,17 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gigaqc.formulas.catalogue import chosen
-from gigaqc.formulas.record import Metric, Scope, Source
+from gigaqc.formulas.record import Basis, Metric, Scope
 from gigaqc.report import maps, pictures, sections, view
 from gigaqc.report.templating import shell, template
-from gigaqc.report.words import (
-    MISSING,
-    Name,
-    format_bytes,
-    format_value,
-    name_of,
-    text_of,
-)
+from gigaqc.report.words import MISSING, Name, format_bytes, format_value, name_of, text_of
 
 _NESTING = 6  # levels of provenance that are shown
 _TOLD_AS_COUNTS = (
@@ -166,14 +159,14 @@ def _objects(assessment: Any) -> _ObjectsSection | None:
     if getattr(assessment, "objects", None) is None:
         return None
     found = []
-    for entry in _of(Source.LABELS):
+    for entry in _of(Basis.LABELS):
         text = format_value(assessment.summary.get(entry.key), entry.kind)
         if text != MISSING and entry.key not in _TOLD_AS_COUNTS:
             found.append(view.Fact(entry.label, text))
     return _ObjectsSection(found, maps.object_grid(assessment))
 
 
-def _of(source: Source) -> list[Metric]:
+def _of(source: Basis) -> list[Metric]:
     """Numbers of a sample that are made from one source."""
     return [m for m in chosen(scope=Scope.SAMPLE, assessed=True) if m.source is source]
 
@@ -182,9 +175,9 @@ def _explained(assessment: Any, shown: list[Metric]) -> list[Metric]:
     """The numbers that the page explains: columns, and what the sample and pairs are judged by."""
     summary = assessment.summary if assessment.summary is not None else {}
     found = [*shown]
-    found += [m for m in _of(Source.TISSUE) if format_value(summary.get(m.key)) != MISSING]
+    found += [m for m in _of(Basis.TISSUE) if format_value(summary.get(m.key)) != MISSING]
     if getattr(assessment, "objects", None) is not None:
-        found += _of(Source.LABELS)
+        found += _of(Basis.LABELS)
     if assessment.correlation is not None and assessment.correlation.sizes["c"] > 1:
         found += chosen(scope=Scope.PAIR, assessed=True)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from gigaqc import plot
 from gigaqc.errors import ParameterError
-from gigaqc.image import nuclear_channel
+from gigaqc.image.labelled import nuclear_channel
 from gigaqc.report import pictures
 from gigaqc.report.view import Fact, Link
 from gigaqc.report.words import Name, as_number, format_value, name_of, text_of

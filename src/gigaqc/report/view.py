@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from gigaqc.formulas.catalogue import chosen, metric_of
-from gigaqc.formulas.record import Metric, Scope, Source
-from gigaqc.formulas.status import Status, status_of
+from gigaqc.formulas.record import Basis, Metric, Scope, Status, status_of
+from gigaqc.formulas.rules import Flag
 from gigaqc.plot import printable
 from gigaqc.report.words import (
     MISSING,
@@ -23,7 +23,6 @@ from gigaqc.report.words import (
     name_of,
     text_of,
 )
-from gigaqc.rules import Flag
 
 _REASONS_SHOWN = 6
 _NAMES_SHOWN = 8
@@ -325,7 +324,7 @@ def facts(assessment: Any) -> list[Fact]:
     summary = assessment.summary if assessment.summary is not None else pd.Series(dtype=object)
     found = [Fact("Channels", format_value(len(assessment.channels), "count"))]
     told = [(m.key, m.label, m.kind) for m in chosen(scope=Scope.SAMPLE, assessed=True)
-            if m.primary or m.source is Source.TISSUE]  # fmt: skip
+            if m.primary or m.source is Basis.TISSUE]  # fmt: skip
     for key, label, kind in (*told, ("tissue_channel", "Tissue channel", "text")):
         value = summary.get(key)
         text = printable(format_value(value, kind), _FACT_LENGTH)

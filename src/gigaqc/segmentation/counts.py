@@ -11,14 +11,14 @@ import dask.base
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.formatting import in_unit, unit_name
+from gigaqc.base.geometry import Halo
 from gigaqc.errors import ImageError, ParameterError
 from gigaqc.graph.map import Map
-from gigaqc.grid import Halo
-from gigaqc.image import as_image
+from gigaqc.image.labelled import as_image
 from gigaqc.segmentation.nuclei import segment_nuclei
 from gigaqc.stores.location import stem
 from gigaqc.typing import ChannelLike, ImageLike
-from gigaqc.units import in_unit, unit_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,24 +13,25 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from gigaqc.base.geometry import count_tiles, rechunked
 from gigaqc.errors import ParameterError
 from gigaqc.graph.map import Map
 from gigaqc.graph.scratch import Scratch, check_temporary
 from gigaqc.graph.tasks import join
-from gigaqc.grid import count_tiles
-from gigaqc.image import as_image, channel_index, channel_names
-from gigaqc.rechunking import rechunked
-from gigaqc.scanning import scan
-from gigaqc.segmentation.models import PERCENTILES, Levels, Model
-from gigaqc.segmentation.stitching import Tiling, stitch
-from gigaqc.segmentation.watershed import (
+from gigaqc.image.labelled import as_image, channel_index, channel_names
+from gigaqc.scanning.scan import scan
+from gigaqc.segmentation.methods import (
     LOCAL_REACH,
+    PERCENTILES,
+    Levels,
+    Model,
     Radii,
     WatershedSteps,
     observe_radii,
     watershed_labels,
 )
-from gigaqc.statistics import Part, Statistics
+from gigaqc.segmentation.tiles import Tiling, stitch
+from gigaqc.statistics.statistics import Part, Statistics
 from gigaqc.typing import ChannelLike, ImageLike, PathLike
 
 SegmentationMethod = Literal["watershed", "stardist", "cellpose"]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from gigaqc.errors import no_attribute
 from gigaqc.spatial.assess import assess
-from gigaqc.spatial.images import add_images
+from gigaqc.spatial.images import (
+    add_images,
+    cluster_pixels,
+    pixel_clustering_preprocess,
+    segment_nuclei,
+)
 from gigaqc.spatial.noise import gain_map, isnr_map, tsnr_map
-from gigaqc.spatial.nuclei import segment_nuclei
-from gigaqc.spatial.pixels import cluster_pixels, pixel_clustering_preprocess
 
 __all__ = [
     "add_images",

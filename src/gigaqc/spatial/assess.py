@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gigaqc import assessment
 from gigaqc.errors import ElementError, ParameterError
-from gigaqc.image import as_image, as_mask, channel_index, channel_names
-from gigaqc.objects import as_labels, check_fit
+from gigaqc.formulas.rules import Rules
+from gigaqc.image.labelled import as_image, as_mask, channel_index, channel_names
+from gigaqc.image.spatialdata import transformations_of
 from gigaqc.quality.channels import check_pairs
-from gigaqc.rules import Rules
-from gigaqc.sdata import transformations_of
+from gigaqc.scanning.labels import as_labels, check_fit
 from gigaqc.spatial.elements import images_of, listed_names
 from gigaqc.tables import add_assessments, check_room
 from gigaqc.typing import ChannelLike, MaskLike
+from gigaqc.verdict import assessment
 
 if TYPE_CHECKING:
     import xarray as xr

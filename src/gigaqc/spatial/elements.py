@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.formatting import listed
+from gigaqc.base.geometry import rechunked
 from gigaqc.errors import ParameterError, WriteError
-from gigaqc.image import as_image, channel_names
-from gigaqc.rechunking import rechunked
-from gigaqc.representation import listed
-from gigaqc.sdata import as_ngff, check_free, check_images, put, spatialdata_module
+from gigaqc.image.labelled import as_image, channel_names
+from gigaqc.image.spatialdata import (
+    as_ngff,
+    check_free,
+    check_images,
+    put,
+    spatialdata_module,
+    transformations_of,
+)
 from gigaqc.stores.staging import staged
 from gigaqc.writers.write import (
     Factors,
@@ -74,6 +81,35 @@ def _is_integer(value: Any) -> TypeGuard[int]:
 def as_json(means: Mapping[Any, float]) -> dict[str, float | None]:
     """JSON knows no NaN, which is the mean of a cluster without pixels."""
     return {str(c): None if np.isnan(mean) else float(mean) for c, mean in means.items()}
+
+
+@dataclass(frozen=True)
+class Making:
+    """Elements that are to be made of image elements; refused before anything is computed."""
+
+    sdata: SpatialData
+    kind: str
+    images: list[xr.DataArray]
+    outputs: Sequence[str]
+    systems: Sequence[Mapping[str, Any]]
+    form: Form
+
+    @classmethod
+    def of(
+        cls, sdata: SpatialData, kind: str, layers: Sequence[str], outputs: Sequence[str],
+        chunks: Chunks, factors: ScaleFactors | None, overwrite: bool,
+    ) -> Making:  # fmt: skip
+        """Of these image elements, in the transformations of the first ones."""
+        images = images_of(sdata, layers)
+        check_outputs(sdata, outputs, kind, overwrite)
+        systems = [transformations_of(sdata, layer) for layer in layers[: len(outputs)]]
+        return cls(sdata, kind, images, outputs, systems, Form.of(images, chunks, factors))
+
+    def put(self, results: Sequence[xr.DataArray], about: Mapping[str, Any] | None = None) -> None:
+        """Put them where they go, with what is known `about` each, if anything."""
+        add(self.sdata, self.kind, self.outputs, results, self.form, self.systems)
+        if about is not None:
+            note(self.sdata, dict.fromkeys(self.outputs, about))
 
 
 def note(sdata: SpatialData, about: Mapping[str, Any]) -> None:

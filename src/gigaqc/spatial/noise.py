@@ -13,18 +13,13 @@ import xarray as xr
 
 from gigaqc import noise
 from gigaqc.errors import ParameterError
-from gigaqc.image import as_image, channel_names, check_same_channels
-from gigaqc.sdata import transformations_of
+from gigaqc.image.labelled import as_image, channel_names, check_same_channels
 from gigaqc.spatial.elements import (
     Chunks,
-    Form,
     Layers,
-    add,
+    Making,
     as_json,
-    check_outputs,
-    images_of,
     listed_names,
-    note,
 )
 from gigaqc.typing import PathLike
 from gigaqc.writers.together import kept, settled_with
@@ -84,17 +79,16 @@ def gain_map(
         As `pixel_clustering_preprocess` and `gigaqc.gain_map`; a list without `output_layer`, of
         one name, or of elements that do not fit together.
     """
-    series, system, output, form = _series(
+    series, making = _series(
         sdata, img_layer, output_layer, "gain", frames, chunks, scale_factors, overwrite
     )
     found = noise.gain_map(
         series, nbins=nbins, offset=offset, estimator=estimator, temporary=temporary
     )
     maps = {name: found[name] for name in _MAPS}
-    with _together(sdata, maps, found.drop_vars(_MAPS)) as (ready, (numbers,)):
-        add(sdata, "images", [output], [_as_channels(ready)], form, [system])
     about = {"function": "gain_map", "estimator": estimator, "frames": series.sizes["t"]}
-    note(sdata, {output: {**about, "numbers": _by_channel(numbers)}})
+    with _together(sdata, maps, found.drop_vars(_MAPS)) as (ready, (numbers,)):
+        making.put([_as_channels(ready)], {**about, "numbers": _by_channel(numbers)})
     return sdata
 
 
@@ -133,16 +127,15 @@ def tsnr_map(
     ElementError, WriteError, ParameterError
         As `gain_map`.
     """
-    series, system, output, form = _series(
+    series, making = _series(
         sdata, img_layer, output_layer, "tsnr", frames, chunks, scale_factors, overwrite
     )
     found = noise.tsnr_map(series, detrend=detrend, ddof=ddof, baseline=baseline)
+    about = {"function": "tsnr_map", "detrend": detrend, "ddof": ddof, "baseline": baseline}
     with _together(sdata, {"tsnr": found}) as (ready, _):
         table = noise.tsnr_summary(ready["tsnr"])
-        add(sdata, "images", [output], [_as_channels(ready)], form, [system])
-    about = {"function": "tsnr_map", "detrend": detrend, "ddof": ddof, "baseline": baseline}
-    numbers = {str(c): as_json(row.to_dict()) for c, row in table.iterrows()}
-    note(sdata, {output: {**about, "numbers": numbers}})
+        numbers = {str(c): as_json(row.to_dict()) for c, row in table.iterrows()}
+        making.put([_as_channels(ready)], {**about, "numbers": numbers})
     return sdata
 
 
@@ -181,17 +174,15 @@ def isnr_map(
     ElementError, WriteError, ParameterError
         As `pixel_clustering_preprocess` and `gigaqc.isnr`.
     """
-    (image,), system, output, form = _prepared(
-        sdata, img_layer, output_layer, "isnr", chunks, scale_factors, overwrite
-    )
+    making = _prepared(sdata, img_layer, output_layer, "isnr", chunks, scale_factors, overwrite)
+    (image,) = making.images
     found = noise.isnr(image, n_clusters=n_clusters, correction=correction)
     result, numbers = settled_with(
         noise.isnr_map(image, n_clusters=n_clusters, correction=correction),
         found[["isnr", "signal", "noise", "threshold"]],
     )
-    add(sdata, "images", [output], [result], form, [system])
     about = {"function": "isnr_map", "n_clusters": n_clusters, "correction": correction}
-    note(sdata, {output: {**about, "numbers": _by_channel(numbers)}})
+    making.put([result], {**about, "numbers": _by_channel(numbers)})
     return sdata
 
 
@@ -203,8 +194,8 @@ def _prepared(
     chunks: Chunks,
     factors: ScaleFactors | None,
     overwrite: bool,
-) -> tuple[list[xr.DataArray], Mapping[str, Any], str, Form]:
-    """The images, their transformations, and where the result goes; nothing is computed."""
+) -> Making:
+    """One element of an image, or of a list of frames; nothing is computed."""
     layers = listed_names("img_layer", img_layer)
     if output_layer is None:
         if len(layers) != 1:
@@ -218,12 +209,7 @@ def _prepared(
             f"img_layer: got {len(layers)} names for {len(outputs)} outputs; pass an element, or a "
             "list of frames, and one output_layer."
         )
-    images = images_of(sdata, layers)
-    check_outputs(sdata, outputs, "images", overwrite)
-    return (
-        images, transformations_of(sdata, layers[0]), outputs[0],
-        Form.of(images, chunks, factors),
-    )  # fmt: skip
+    return Making.of(sdata, "images", layers, outputs, chunks, factors, overwrite)
 
 
 def _series(
@@ -235,13 +221,12 @@ def _series(
     chunks: Chunks,
     factors: ScaleFactors | None,
     overwrite: bool,
-) -> tuple[xr.DataArray, Mapping[str, Any], str, Form]:
-    """As `_prepared`, of the images as one series with an axis t."""
-    images, system, output, form = _prepared(
-        sdata, img_layer, output_layer, suffix, chunks, factors, overwrite
-    )
+) -> tuple[xr.DataArray, Making]:
+    """As `_prepared`, and the images as one series with an axis t."""
+    making = _prepared(sdata, img_layer, output_layer, suffix, chunks, factors, overwrite)
+    images = making.images
     if len(images) > 1:
-        return _stacked(images), system, output, form
+        return _stacked(images), making
     if frames not in ("c", "z"):
         raise ParameterError(f"frames: got {frames!r}; pass 'c' or 'z', or a list of img_layer.")
     if frames not in images[0].dims:
@@ -249,7 +234,7 @@ def _series(
     series = images[0].drop_vars(frames, errors="ignore").rename({frames: "t"})
     if frames == "c":
         series = series.rename(str(img_layer if isinstance(img_layer, str) else img_layer[0]))
-    return as_image(series), system, output, form
+    return as_image(series), making
 
 
 def _stacked(images: Sequence[xr.DataArray]) -> xr.DataArray:

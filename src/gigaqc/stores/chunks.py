@@ -26,9 +26,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gigaqc.base.formatting import listed
+from gigaqc.base.machine import reuse_memory
 from gigaqc.errors import ReadError
-from gigaqc.machine import reuse_memory
-from gigaqc.representation import listed
 from gigaqc.stores.location import in_one_line
 
 _BLOCK = 1024 * 1024  # values of a block that is read from a file without chunks

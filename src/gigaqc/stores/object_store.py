@@ -21,7 +21,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
-from gigaqc import config
+from gigaqc.base import machine
 from gigaqc.stores.location import Location, in_one_line
 
 T = TypeVar("T")
@@ -113,8 +113,8 @@ async def retried(attempt: Callable[[], Awaitable[T]], most: int | None = None) 
     At `most` so many times, by default ``gigaqc.read-attempts``, beside what a store retries by
     itself. Each pause is twice as long as the one before.
     """
-    timeout, first = config.read_timeout(), config.read_pause()
-    most, patience = most or config.read_attempts(), config.read_patience()
+    timeout, first = machine.read_timeout(), machine.read_pause()
+    most, patience = most or machine.read_attempts(), machine.read_patience()
     start = time.monotonic()
     for number in itertools.count(1):
         try:

@@ -1,8 +1,4 @@
-"""zarr arrays in object stores and on web servers: concurrent, and decoded in the reader.
-
-Requests run on zarr's event loop, because sessions of a store belong to the loop that opened them;
-decoding is done by the thread that reads, as for local files.
-"""
+"""Chunks of object stores: requested before they are needed, decoded here."""
 
 from __future__ import annotations
 
@@ -12,24 +8,124 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from gigaqc import config
+from gigaqc.base import machine
 from gigaqc.stores.chunks import ChunkError, Unreachable
 from gigaqc.stores.layout import ArrayLayout, BlockArray, ChunkPart, Index, Shard
 from gigaqc.stores.location import in_one_line
 from gigaqc.stores.object_store import RetryingStore, Unanswered, address, may_pass
-from gigaqc.stores.prefetch import Prefetch
 
 if TYPE_CHECKING:
     import zarr
+
+
+BlockKey = TypeVar("BlockKey", bound=Hashable)
+RequestKey = TypeVar("RequestKey", bound=Hashable)
+
+
+class Prefetch(Generic[BlockKey, RequestKey]):
+    """Requests of one array, each made once, and given to the thread that reads the block.
+
+    Parameters
+    ----------
+    requests
+        What has to be asked for to have a block.
+    ask
+        Makes a request, and gives its future.
+    most
+        How many answers may be waiting or under way before one that comes later is asked for. What
+        a block needs that is read now is always asked for.
+    """
+
+    def __init__(
+        self,
+        requests: Callable[[BlockKey], Iterable[RequestKey]],
+        ask: Callable[[RequestKey], Future],
+        most: int,
+    ) -> None:
+        self._requests, self._ask, self._most = requests, ask, most
+        self._lock = threading.Lock()
+        self._later: Iterator[BlockKey] = iter(())
+        self._begun: set[BlockKey] = set()  # of the later ones, those that a task came to before us
+        self._grid: dict[tuple[int, ...], BlockKey] = {}  # those that no task came to yet
+        self._places: dict[BlockKey, tuple[int, ...]] = {}
+        self._asked: dict[RequestKey, Future] = {}
+
+    def expect(self, blocks: Iterable[BlockKey]) -> None:
+        """Say which blocks will be read, about in this order; gone through as they are needed."""
+        with self._lock:
+            self._later = itertools.chain(self._later, blocks)
+
+    def expect_around(self, grid: Mapping[tuple[int, ...], BlockKey]) -> None:
+        """Say which blocks will be read, each soon after those beside it.
+
+        `grid` has them by their place, y and x last: a block is followed by the eight around it
+        and by those of other planes at the same y and x.
+        """
+        with self._lock:
+            self._grid = dict(grid)
+            self._places = {block: place for place, block in grid.items()}
+
+    def begin(self, blocks: Iterable[BlockKey]) -> None:
+        """Ask for these blocks, which a task reads now, and then for some of the later ones."""
+        with self._lock:
+            for block in blocks:
+                if self._ask_for(block):
+                    self._begun.add(block)
+                self._go_around(block)
+            self._go_on()
+
+    def take(self, request: RequestKey) -> Any:
+        """The answer to a request, once; what nobody had asked for is asked for now."""
+        with self._lock:
+            future = self._asked.pop(request, None)
+            if future is None:
+                future = self._ask(request)
+            self._go_on()
+        return future.result()
+
+    def _go_on(self) -> None:
+        while len(self._asked) < self._most:
+            block = next(self._later, None)
+            if block is None:
+                self._begun.clear()
+                return
+            if block in self._begun:
+                self._begun.discard(block)
+            else:
+                self._ask_for(block)
+
+    def _go_around(self, block: BlockKey) -> None:
+        place = self._places.pop(block, None)
+        if place is None:
+            return
+        self._grid.pop(place, None)
+        *plane, y, x = place
+        rows, columns = range(y - 1, y + 2), range(x - 1, x + 2)
+        around = [(*plane, row, column) for row in rows for column in columns]
+        for k, n in enumerate(plane):
+            around += [(*plane[:k], n + step, *plane[k + 1 :], y, x) for step in (-1, 1)]
+        for near in around:
+            if len(self._asked) >= self._most:
+                return
+            if near in self._grid:
+                self._ask_for(self._grid.pop(near))
+
+    def _ask_for(self, block: BlockKey) -> bool:
+        """Whether all of it had to be asked for."""
+        new = [r for r in self._requests(block) if r not in self._asked]
+        self._asked.update((request, self._ask(request)) for request in new)
+        return bool(new)
+
 
 BlockSlices = tuple[tuple[int, int], ...]
 
@@ -48,7 +144,7 @@ class RemoteArray(BlockArray):
         self._prefetch = self._new_prefetch()
 
     def _new_prefetch(self) -> Prefetch[BlockSlices, ChunkPart]:
-        most = max(config.read_ahead() // self._layout.nbytes, 4)
+        most = max(machine.read_ahead() // self._layout.nbytes, 4)
         return Prefetch(self._parts, self._ask, most)
 
     def for_a_pass(self) -> RemoteArray:
@@ -105,7 +201,7 @@ class RemoteArray(BlockArray):
                 except ChunkError:
                     raise
                 except Exception as error:
-                    if attempt >= config.decode_attempts():  # it may have been cut on its way
+                    if attempt >= machine.decode_attempts():  # it may have been cut on its way
                         raise self._undecodable(part, index, error) from None
                     self._indices.pop(part.key, None)
                     stored = None
@@ -134,7 +230,7 @@ class RemoteArray(BlockArray):
         return ChunkError(
             self._name(part.key),
             index,
-            f"fetched {config.decode_attempts()} times, it does not decode: {in_one_line(error)}",
+            f"fetched {machine.decode_attempts()} times, it does not decode: {in_one_line(error)}",
             "the object is corrupt or was cut when it was stored, upload it again",
         )
 
@@ -195,7 +291,7 @@ class RemoteArray(BlockArray):
 def _runs(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Spans (offset, length) that lie so close together that one request fetches them."""
     runs: list[list[tuple[int, int]]] = []
-    end, gap = 0, config.request_gap()
+    end, gap = 0, machine.request_gap()
     for offset, length in sorted(spans):
         if runs and offset - end <= gap:
             runs[-1].append((offset, length))
@@ -217,4 +313,4 @@ async def _running_loop() -> asyncio.AbstractEventLoop:
 
 @functools.lru_cache(maxsize=1)
 def _gate(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
-    return asyncio.Semaphore(config.requests())
+    return asyncio.Semaphore(machine.requests())

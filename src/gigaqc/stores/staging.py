@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gigaqc.backend import to_host
+from gigaqc.base.backend import to_host
 from gigaqc.errors import WriteError
 from gigaqc.stores.identity import is_zarr
 from gigaqc.stores.location import locate

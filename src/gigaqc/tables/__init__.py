@@ -1,5 +1,5 @@
 """Assessments as elements of SpatialData: a grid of tiles, and tables that annotate it."""
 
-from gigaqc.tables.place import add_assessments, check_room
+from gigaqc.tables.layout import add_assessments, check_room
 
 __all__ = ["add_assessments", "check_room"]

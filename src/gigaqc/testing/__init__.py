@@ -18,9 +18,16 @@ from gigaqc.testing.phantoms import (
     striped,
     tissue,
 )
-from gigaqc.testing.processes import PeakMemory, forbid_compute, peak_memory
 from gigaqc.testing.servers import Fault, FaultyServer
-from gigaqc.testing.stores import CountingStore, count_reads, reset_reads, sparse_store
+from gigaqc.testing.stores import (
+    CountingStore,
+    PeakMemory,
+    count_reads,
+    forbid_compute,
+    peak_memory,
+    reset_reads,
+    sparse_store,
+)
 
 __all__ = [
     "CountingStore",

@@ -1,8 +1,13 @@
-"""Transforms: lazy image to lazy image."""
+"""Transforms and preparation for pixel clustering: lazy image to lazy image."""
 
-from gigaqc.transforms.histogram import equalize_histogram
-from gigaqc.transforms.intensity import arcsinh, normalize_percentiles, normalize_to_channel
+from gigaqc.transforms.intensity import (
+    arcsinh,
+    equalize_histogram,
+    normalize_percentiles,
+    normalize_to_channel,
+)
 from gigaqc.transforms.neighbours import gaussian_blur, remove_hot_pixels
+from gigaqc.transforms.preprocess import pixel_clustering_preprocess
 
 __all__ = [
     "arcsinh",
@@ -10,5 +15,6 @@ __all__ = [
     "gaussian_blur",
     "normalize_percentiles",
     "normalize_to_channel",
+    "pixel_clustering_preprocess",
     "remove_hot_pixels",
 ]

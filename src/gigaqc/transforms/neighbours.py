@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.backend import twin
+from gigaqc.base.geometry import Halo
 from gigaqc.errors import ParameterError
 from gigaqc.graph.map import Map, result_dtype
-from gigaqc.grid import Halo
-from gigaqc.image import as_image
-from gigaqc.kernels import stacks, transform
-from gigaqc.kernels.dispatch import twin
-from gigaqc.transforms.common import like, number
+from gigaqc.image.arguments import like, number
+from gigaqc.image.labelled import as_image
+from gigaqc.kernels import transform, vectors
 from gigaqc.typing import ImageLike
 
 Sigma = float | None
@@ -71,9 +71,9 @@ def _blurred(block: np.ndarray, halo: Halo, channels: slice, sigmas: Sequence[Si
     return _blurred_by(block, halo, sigmas[channels])
 
 
-@twin(stacks.blurred)
+@twin(vectors.blurred)
 def _blurred_by(block: np.ndarray, halo: Halo, sigmas: Sequence[Sigma]) -> np.ndarray:
-    core = stacks.core(block, halo)
+    core = vectors.core(block, halo)
     out = np.empty(core.shape, result_dtype(block.dtype))
     for c, sigma in enumerate(sigmas):
         if not sigma:
@@ -131,14 +131,14 @@ def _without_hot(block: np.ndarray, halo: Halo, channels: slice, threshold: floa
     return _without_above(block, halo, threshold)
 
 
-@twin(stacks.without_hot)
+@twin(vectors.without_hot)
 def _without_above(block: np.ndarray, halo: Halo, threshold: float) -> np.ndarray:
     values = block.astype(_exact_type(block.dtype))
     largest = _largest_neighbour(values)
     with np.errstate(invalid="ignore"):  # infinite pixels beside infinite neighbours
         hot = (values - largest > threshold) & (largest > -np.inf)
     np.copyto(values, largest, where=hot)
-    return stacks.core(values, halo).astype(result_dtype(block.dtype), copy=False)
+    return vectors.core(values, halo).astype(result_dtype(block.dtype), copy=False)
 
 
 def _exact_type(dtype: np.dtype) -> Any:

@@ -10,9 +10,9 @@ from typing import IO, Any, cast
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.formatting import in_unit, unit_name
 from gigaqc.errors import MissingDependencyError, ParameterError
 from gigaqc.stores.chunks import slabs
-from gigaqc.units import in_unit, unit_name
 
 _AXES = ("c", "t", "z", "y", "x")  # of the file, in C order
 _STORED = {"b": "u1", "f2": "f4"}  # what holds every value of a type that NIfTI lacks

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gigaqc.errors import WriteError
-from gigaqc.image import channel_names
+from gigaqc.image.labelled import channel_names
 from gigaqc.stores.chunks import slabs
 
 _TILE = 1024  # side of a tile; a smaller plane is one tile

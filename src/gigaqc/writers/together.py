@@ -12,8 +12,8 @@ import dask.array as da
 import dask.base
 import xarray as xr
 
+from gigaqc.base.geometry import rechunked_array
 from gigaqc.errors import GigaqcError, WriteError
-from gigaqc.rechunking import rechunked_array
 from gigaqc.stores.staging import StagedArray, remove
 from gigaqc.writers.write import new_array, settled_images
 

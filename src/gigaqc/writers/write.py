@@ -17,11 +17,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from gigaqc.base.geometry import rechunked_array
+from gigaqc.base.machine import check_room, in_words
 from gigaqc.errors import ParameterError, WriteError
 from gigaqc.graph.schedule import in_strips, settled, settled_together
-from gigaqc.image import as_image, channel_names, opened
-from gigaqc.machine import check_room, in_words
-from gigaqc.rechunking import rechunked_array
+from gigaqc.image.labelled import as_image, channel_names, opened
 from gigaqc.stores.location import stem
 from gigaqc.stores.staging import StagedArray, checked_target, remove, staged
 from gigaqc.typing import ImageLike, LabelsLike, PathLike

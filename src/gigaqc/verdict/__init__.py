@@ -1,0 +1,1 @@
+"""An image assessed: what it will take, tables, flags, a bar meanwhile."""
