@@ -150,7 +150,7 @@ def test_modules_of_a_room_import_one_another_one_way(name):
 def test_the_house_can_be_held_in_the_head():
     assert len(FLOORS) <= 12
     assert sum(path.parent == SOURCE for path in MODULES.values()) <= 4
-    assert len(MODULES) <= 177
+    assert len(MODULES) <= 180, "docs/design.md says how modules are counted"
     assert not [n for n, names in names_bound().items() if len(names) > 1]
 
 

@@ -63,6 +63,7 @@ def test_narrow_integers_are_exact(case: Case) -> None:
         same(found["dead_area_fraction"][i], oracle.dead_area(channel), "dead_area_fraction")
 
 
+@pytest.mark.same_process
 @repeatable
 @given(images(dtypes=WIDE))
 def test_wide_types_are_exact_but_for_the_response(case: Case) -> None:
@@ -76,6 +77,7 @@ def test_wide_types_are_exact_but_for_the_response(case: Case) -> None:
             assert math.isnan(found["clipping_level"][i])
 
 
+@pytest.mark.same_process
 @repeatable
 @given(images())
 def test_clipping_at_a_given_full_scale(case: Case) -> None:

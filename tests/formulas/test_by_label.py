@@ -155,6 +155,7 @@ def test_what_does_not_fit_is_refused():
         gq.stained_area(gq.scan(image).compute(), labels=labels)
 
 
+@pytest.mark.same_process
 def test_labels_and_channels_are_read_once_where_thresholds_are_given():
     read = {"image": 0, "labels": 0}
 

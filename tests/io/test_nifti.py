@@ -98,6 +98,7 @@ def test_truncated(tmp_path: Path) -> None:
         open_image(tmp_path / "c.nii")
 
 
+@pytest.mark.same_process
 def test_labels_level_and_url(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", (SERIES[..., 0] > 0).astype(np.uint8))
     labels = open_labels(path)

@@ -16,6 +16,8 @@ import zarr
 from gigaqc import list_images, open_image, open_labels
 from gigaqc.errors import ElementError, ReadError
 
+pytestmark = pytest.mark.same_process  # spatialdata does not write through a cluster
+
 PIXELS = np.random.default_rng(2).integers(0, 99, (2, 64, 80)).astype(np.uint16)
 
 

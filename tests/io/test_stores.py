@@ -24,6 +24,8 @@ from gigaqc.stores import object_store
 from gigaqc.stores.location import in_one_line, without_secrets
 from gigaqc.testing import FaultyServer
 
+pytestmark = pytest.mark.same_process  # counts requests to a server of this process
+
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 # What obstore does not know leaves a URL to s3fs.
 BY = {"obstore": None, "s3fs": {"client_kwargs": {"region_name": "us-east-1"}}}

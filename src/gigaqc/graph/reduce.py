@@ -39,10 +39,11 @@ _FEW = 64  # rectangles of a plane that are large for it
 class Reduce:
     """One read of an image: `observe` each group, join what was observed in a tree.
 
-    ``observe(channels, masks, place, *arguments)`` gets a list of (t, z, y, x) blocks, one a
-    channel, and None or a mask for each. Without `seam`, results have ``merge``. With it, ``seam(
-    first, second, axis, *arguments)`` makes one result of two adjacent rectangles of a plane, of
-    which the second lies to the right (axis -1) or below (axis -2), and ``merge`` adds planes.
+    ``observe(channels, masks, place, *arguments)`` gets (t, z, y, x) blocks, one a channel, to go
+    through once, and None or a list of a mask for each. Without `seam`, results have ``merge``.
+    With it, ``seam(first, second, axis, *arguments)`` makes one result of two adjacent rectangles
+    of a plane, of which the second lies to the right (axis -1) or below (axis -2), and ``merge``
+    adds planes.
     `arguments` are values or promises, and nothing of it, reading included, runs before these are
     kept. ``finish`` is applied to the last result. Groups with neighbours have sides of at least
     `smallest` pixels: what a seam needs of them.
