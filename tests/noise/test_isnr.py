@@ -223,6 +223,7 @@ def reads(array: zarr.Array) -> set[int]:
     return set(counts.values())
 
 
+@pytest.mark.same_process
 @pytest.mark.parametrize("dtype", ["i2", "f4", "i4"])
 def test_reads(tmp_path: Path, dtype: str) -> None:
     array = stored(tmp_path, dtype)
